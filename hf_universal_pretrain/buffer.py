@@ -1,0 +1,76 @@
+"""The buffer that machines enrich: N rows of T symbols, at first noise."""
+
+import torch
+from torch import Tensor
+
+
+class SequenceBuffer:
+    """Rows of symbols that are sampled, cropped, overwritten and reset; all draws come from one generator.
+
+    Args:
+        num_rows: N.
+        length: T, symbols a row.
+        alphabet_size: symbols are integers in `[0, alphabet_size)`; at most 32,768 (rows are stored as int16).
+        generator: the source of all randomness; the buffer lives on its device.
+
+    Attributes:
+        rows: `(num_rows, length)` int16.
+        passes: `(num_rows,)` int32, how many machines have acted on what a row holds; 0 for noise.
+    """
+
+    def __init__(self, num_rows: int, length: int, alphabet_size: int, generator: torch.Generator) -> None:
+        self.alphabet_size = alphabet_size
+        self.generator = generator
+        self.rows = torch.empty(num_rows, length, dtype=torch.int16, device=generator.device)
+        self.passes = torch.zeros(num_rows, dtype=torch.int32, device=generator.device)
+        self._write_noise(torch.arange(num_rows, device=generator.device))
+
+    def _write_noise(self, index: Tensor) -> None:
+        """The first half of the rows `index` become uniform noise, the others constant, each of its own symbol."""
+        uniform = len(index) // 2
+        noise = self._integers(self.alphabet_size, len(index), self.rows.shape[1])
+        noise[uniform:] = self._integers(self.alphabet_size, len(index) - uniform, 1)
+        self.rows[index] = noise.to(torch.int16)
+        self.passes[index] = 0
+
+    def _integers(self, high: int, *shape: int) -> Tensor:
+        return torch.randint(high, shape, generator=self.generator, device=self.rows.device)
+
+    def choose(self, count: int) -> Tensor:
+        """Draws `(count,)` different row numbers."""
+        return torch.randperm(len(self.rows), generator=self.generator, device=self.rows.device)[:count]
+
+    def read(self, index: Tensor) -> Tensor:
+        """The rows `index`, `(len(index), length)` int64. This is a copy; `write` is the way back."""
+        return self.rows[index].long()
+
+    def sample(self, count: int) -> Tensor:
+        """Draws `(count, length)` rows, int64, with replacement."""
+        return self.read(self._integers(len(self.rows), count))
+
+    def crop(self, count: int, length: int) -> Tensor:
+        """Draws `(count, length)` pieces: different rows, each cut at its own random offset."""
+        start = self._integers(self.rows.shape[1] - length + 1, count, 1)
+        columns = start + torch.arange(length, device=start.device)
+        return self.read(self.choose(count)).gather(1, columns)
+
+    def write(self, index: Tensor, rows: Tensor, passes: Tensor) -> None:
+        """Replaces the rows `index` with `rows`, `(len(index), length)`, and their counts with `passes`."""
+        self.rows[index] = rows.to(torch.int16)
+        self.passes[index] = passes
+
+    def reset(self, count: int) -> None:
+        """Replaces `count` random rows with fresh noise, half uniform, half constant."""
+        self._write_noise(self.choose(count))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Rows and passes; the generator belongs to the dataset."""
+        return {"rows": self.rows.clone(), "passes": self.passes.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        if state["rows"].shape != self.rows.shape:
+            raise ValueError(
+                f"buffer state of shape {tuple(state['rows'].shape)} does not fit a buffer of {tuple(self.rows.shape)}"
+            )
+        self.rows.copy_(state["rows"])
+        self.passes.copy_(state["passes"])

@@ -1,0 +1,92 @@
+"""Command lines of the recipes: flags from dataclasses, defaults from YAML, one line and status 2 for wrong use."""
+
+import contextlib
+import difflib
+import json
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        exit_with_usage_error(message)
+
+
+def exit_with_usage_error(message: object) -> NoReturn:
+    """Prints one line on stderr (on the first process of a machine) and exits with status 2."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"{os.path.basename(sys.argv[0])}: error: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turns a ValueError, which is how the package refuses wrong settings, into one line and exit status 2.
+
+    For the part of a recipe before it starts to work; later a ValueError is a bug and keeps its traceback.
+    """
+    try:
+        yield
+    except ValueError as error:
+        exit_with_usage_error(error)
+
+
+def parse_args(
+    dataclasses: Sequence[type],
+    description: str,
+    defaults: Callable[[Namespace], dict[str, Any]],
+    argv: list[str] | None = None,
+) -> tuple[Any, ...]:
+    """Fills dataclasses from `--config FILE.yaml` and the command line; the command line wins.
+
+    Args:
+        dataclasses: whose fields become flags.
+        description: for `-h`.
+        defaults: gives the defaults of this recipe where they differ from those of the dataclasses; it is shown what
+            has been asked for, since some depend on others.
+        argv: the command line, without the program; `sys.argv[1:]` by default.
+    """
+    parser = _Parser(dataclasses, description=description, allow_abbrev=False)
+    parser.add_argument(
+        "--config", metavar="FILE.yaml", help="YAML file of flags (without dashes); flags given here win."
+    )
+    argv = sys.argv[1:] if argv is None else argv
+    with usage_errors():
+        # two looks before the real one: at --config, and at what the defaults depend on
+        first = ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config")
+        file = first.parse_known_args(argv)[0].config
+        known = {action.dest for action in parser._actions}
+        words = [*(_flags_from_yaml(file, known) if file else []), *argv]
+        parser.set_defaults(**defaults(parser.parse_known_args(words)[0]))
+        *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+    return tuple(parsed)
+
+
+def _flags_from_yaml(path: str, known: set[str]) -> list[str]:
+    """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"--config: cannot read {path} as YAML ({error})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"--config: {path} must hold flags and their values, as in 'max_steps: 1000'")
+    flags = []
+    for key, value in settings.items():
+        if key not in known - {"config", "help"}:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise ValueError(
+                f"--config: {path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+        if isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)]
+        elif value is not None:
+            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
+    return flags

@@ -1,0 +1,276 @@
+"""The two configurations: of the data (`SyntheticUPConfig`) and of the training (`UPConfig`)."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from hf_universal_pretrain.machines import FAMILIES
+
+
+DATA_CONFIG_NAME = "synthetic_up_config.json"
+
+
+@dataclass
+class SyntheticUPConfig:
+    """Everything that decides the synthetic data: machines, buffer and alphabet. Algorithm 1 of arXiv 2506.20057.
+
+    The defaults are the ones that learned best in our measurements (see the README); `SyntheticUPConfig.paper` gives
+    the published recipe.
+
+    Raises:
+        ValueError: if a setting is out of range or does not fit another; the message names the field and the mend.
+    """
+
+    machines: str = field(
+        default="context_tree=0.75,lstm=0.25",
+        metadata={
+            "help": "Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. "
+            f"Families: {', '.join(FAMILIES)}."
+        },
+    )
+    context_length: int = field(default=512, metadata={"help": "Symbols (and so tokens) in a row."})
+    alphabet_size: int = field(default=256, metadata={"help": "Number of symbols that machines read and write."})
+    alphabet: str = field(
+        default="identity",
+        metadata={
+            "help": "How symbols become tokens. 'identity': symbol s is the s-th token that is not special. "
+            "'permuted': each row through its own random injection into the whole vocabulary.",
+            "choices": ["identity", "permuted"],
+        },
+    )
+    num_layers: int = field(default=1, metadata={"help": "Recurrent layers of an LSTM or GRU machine."})
+    hidden_size: int = field(default=128, metadata={"help": "Width of an LSTM or GRU machine."})
+    embedding_scale: float = field(
+        default=1.0, metadata={"help": "Factor on a recurrent machine's N(0, 1) embedding. The paper has 1e-8."}
+    )
+    gain_range: list[float] = field(
+        default_factory=lambda: [3.0, 12.0],
+        metadata={
+            "help": "Lowest and highest effective gain: the factor on a recurrent machine's weights and biases."
+        },
+    )
+    gain_law: str = field(
+        default="log_uniform",
+        metadata={
+            "help": "How gains lie in gain_range: 'log_uniform', or 'fourth_power' (u^4 with u uniform, what the "
+            "paper's code does).",
+            "choices": ["log_uniform", "fourth_power"],
+        },
+    )
+    temperature_range: list[float] = field(
+        default_factory=lambda: [0.0, 0.0],
+        metadata={
+            "help": "Lowest and highest temperature at which recurrent machines write symbols, log-uniform; '0 0' "
+            "always takes the most likely symbol."
+        },
+    )
+    conditioning: str = field(
+        default="aligned",
+        metadata={
+            "help": "How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; "
+            "'prefix': all of it before it writes.",
+            "choices": ["aligned", "prefix"],
+        },
+    )
+    seed_length: int = field(default=8, metadata={"help": "Symbols that a recurrent machine is given to start from."})
+    machines_per_round: int = field(
+        default=8, metadata={"help": "Machines of a family in a round; each serves an equal share of the rows."}
+    )
+    redraw_every: int = field(default=1, metadata={"help": "Rounds between two draws of new machines."})
+    source_batch: int = field(default=64, metadata={"help": "Rows generated in a round."})
+    buffer_size: int = field(default=1024, metadata={"help": "Rows in the buffer of one process."})
+    rows_per_round: int = field(
+        default=64,
+        metadata={
+            "help": "Training rows that a process draws between two rounds; source_batch / rows_per_round is how many "
+            "rows are generated for each one trained on."
+        },
+    )
+    reset_every: int = field(default=1, metadata={"help": "Rounds between two resets of rows to noise."})
+    num_resets: int = field(
+        default=4, metadata={"help": "Rows that a reset turns into noise: half uniform, half constant rows. Even."}
+    )
+    burn_in_rounds: int = field(default=16, metadata={"help": "Rounds before the first row is served."})
+    stream_seed: int = field(default=0, metadata={"help": "Seed of the machines and the buffer."})
+
+    def __post_init__(self) -> None:
+        self.mixture = parse_mixture(self.machines)
+        for name, low in _AT_LEAST.items():
+            if not getattr(self, name) >= low:
+                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        for name in ("buffer_size", "num_resets"):
+            if getattr(self, name) % 2:
+                raise ValueError(f"{name} must be even (half uniform, half constant rows), not {getattr(self, name)}")
+        for name in ("source_batch", "num_resets"):
+            if getattr(self, name) > self.buffer_size:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but the buffer has only {self.buffer_size} rows: "
+                    f"lower {name} or raise buffer_size"
+                )
+        if self.alphabet_size > 32_768:
+            raise ValueError(f"alphabet_size must be at most 32768, not {self.alphabet_size}")
+        if self.seed_length >= self.context_length:
+            raise ValueError(
+                f"seed_length is {self.seed_length}, but a row has only {self.context_length} symbols: "
+                "lower seed_length or raise context_length"
+            )
+        self._check_range("gain_range", positive=True)
+        self._check_range("temperature_range", positive=any(self.temperature_range))
+        if min(self.rows_of_families().values()) == 0:
+            raise ValueError(
+                f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
+                "one: raise source_batch or drop the rarest family"
+            )
+
+    def _check_range(self, name: str, positive: bool) -> None:
+        value = getattr(self, name)
+        if len(value) != 2 or not all(map(math.isfinite, value)) or not value[0] <= value[1] or min(value) < 0:
+            raise ValueError(f"{name} must be two finite numbers, the lower first and not negative, not {value}")
+        if positive and value[0] <= 0:
+            raise ValueError(f"{name} must start above 0, not at {value[0]}")
+
+    def rows_of_families(self) -> dict[str, int]:
+        """How many of the `source_batch` rows of a round each family generates: its share, rounded."""
+        edges = [0]
+        total = 0.0
+        for share in self.mixture.values():
+            total += share
+            edges.append(round(total * self.source_batch))
+        return {name: edges[i + 1] - edges[i] for i, name in enumerate(self.mixture)}
+
+    @classmethod
+    def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
+        """The recipe of arXiv 2506.20057 as its code runs it, for training batches of `batch_size` rows a process.
+
+        4-layer LSTMs of width 128, one a round, argmax, seed 8, embedding scale 1e-8, gain u^4 with u uniform in
+        [1, 3.5], 50 constant and 50 uniform resets a round, source batch 2x and buffer 40x the training batch (20x the
+        source batch), a round for each batch.
+        """
+        return cls(**{**paper_settings(batch_size), **overrides})
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def save_pretrained(self, save_directory: str | Path) -> Path:
+        """Writes `synthetic_up_config.json` into the folder and returns its path."""
+        path = Path(save_directory) / DATA_CONFIG_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> "SyntheticUPConfig":
+        """Reads `synthetic_up_config.json` from a folder.
+
+        Raises:
+            ValueError: if the file is no JSON object or has settings that this class does not know.
+        """
+        path = Path(directory) / DATA_CONFIG_NAME
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(settings, dict) or not settings.keys() <= known:
+            raise ValueError(
+                f"{path} is not a configuration of synthetic data: unknown {sorted(set(settings) - known)}"
+            )
+        return cls(**settings)
+
+
+_AT_LEAST = {
+    "context_length": 2, "alphabet_size": 2, "num_layers": 1, "hidden_size": 1, "embedding_scale": 0.0,
+    "seed_length": 1, "machines_per_round": 1, "redraw_every": 1, "source_batch": 1, "buffer_size": 2,
+    "rows_per_round": 1, "reset_every": 1, "num_resets": 0, "burn_in_rounds": 0, "stream_seed": 0,
+}  # fmt: skip
+_CHOICES = {f.name: f.metadata["choices"] for f in dataclasses.fields(SyntheticUPConfig) if "choices" in f.metadata}
+
+
+def paper_settings(batch_size: int) -> dict[str, Any]:
+    """The settings in which the paper's recipe differs from our defaults (see `SyntheticUPConfig.paper`)."""
+    return {
+        "machines": "lstm", "num_layers": 4, "hidden_size": 128, "embedding_scale": 1e-8, "alphabet_size": 256,
+        "gain_range": [1.0, 3.5**4], "gain_law": "fourth_power", "temperature_range": [0.0, 0.0],
+        "conditioning": "aligned", "seed_length": 8, "machines_per_round": 1, "redraw_every": 1,
+        "source_batch": 2 * batch_size, "rows_per_round": batch_size, "buffer_size": max(40 * batch_size, 100),
+        "reset_every": 1, "num_resets": 100, "burn_in_rounds": 0,
+    }  # fmt: skip
+
+
+def parse_mixture(machines: str) -> dict[str, float]:
+    """Reads `"lstm=0.7,markov=0.3"` into shares that add up to 1; a single name may stand without a number.
+
+    Raises:
+        ValueError: for an unknown family, a family named twice, or a share that is not a positive number.
+    """
+    shares: dict[str, float] = {}
+    for part in machines.split(","):
+        name, _, share = (piece.strip() for piece in part.partition("="))
+        if name not in FAMILIES:
+            raise ValueError(f"machines: unknown machine family {name!r}; known: {', '.join(FAMILIES)}")
+        if name in shares:
+            raise ValueError(f"machines: family {name!r} is named twice")
+        try:
+            shares[name] = float(share or 1)
+        except ValueError:
+            shares[name] = math.nan
+        if not 0 < shares[name] < math.inf:
+            raise ValueError(f"machines: the share of {name!r} must be a number above 0, not {share!r}")
+    total = sum(shares.values())
+    return {name: share / total for name, share in shares.items()}
+
+
+@dataclass
+class UPConfig(TrainingArguments):
+    """Training arguments of [`UPTrainer`].
+
+    These parameters have default values different from [`~transformers.TrainingArguments`]:
+    - `max_steps` 1,000 (the stream has no end);
+    - `learning_rate` 1e-3, `warmup_steps` 100, `adam_beta2` 0.95;
+    - `logging_steps` 10; `logging_nan_inf_filter` False (it hides divergence and costs a device sync a step);
+    - `save_total_limit` 2;
+    - `ignore_data_skip` True (the stream is restored, never replayed; required);
+    - `remove_unused_columns` False, `ddp_find_unused_parameters` False.
+
+    Raises:
+        ValueError: if `max_steps` is not positive, or a value that the stream depends on is changed.
+    """
+
+    max_steps: int = field(
+        default=1000, metadata={"help": "Number of training steps (the synthetic stream has no end)."}
+    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
+    warmup_steps: float = field(
+        default=100, metadata={"help": "Steps of linear warm-up; below 1, a share of all steps."}
+    )
+    adam_beta2: float = field(default=0.95, metadata={"help": "Adam's beta2."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two log lines."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN and infinite losses in the logs."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
+    ignore_data_skip: bool = field(
+        default=True, metadata={"help": "Must stay on: the stream is restored, not replayed."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Not needed: rows hold what the model reads."}
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Let DDP look for parameters without gradient in every step."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_steps <= 0:
+            raise ValueError(f"max_steps must be positive, not {self.max_steps}: the synthetic stream has no end")
+        if self.dataloader_num_workers != 0:
+            raise ValueError(
+                "dataloader_num_workers must be 0: workers would copy the stream and all serve the same rows"
+            )
+        if not self.ignore_data_skip:
+            raise ValueError(
+                "ignore_data_skip must stay on: the stream's state is restored from the checkpoint instead"
+            )

@@ -1,0 +1,119 @@
+"""Random variable-order sources: each row is one draw from a hierarchical Pitman-Yor-like prior over context trees.
+
+The source that a row comes from is never written down. As in the Chinese restaurant process (the predictive rule of
+Dirichlet and Pitman-Yor processes; Teh 2006, and Wood et al. 2009 for the unbounded-depth "sequence memoizer"), the
+next symbol copies the successor of an earlier occurrence of the current context, or backs off to a shorter context:
+
+    for d = depth, ..., 1, 0:
+        n = how often the last d symbols occurred before in this row
+        with probability n / (n + theta_d): copy the successor of one of these occurrences, at random; stop
+    otherwise: a fresh symbol of the row's base distribution
+
+A model that predicts these rows well has learned to count in context, at several orders, and to mix the counts: what
+PPM and context-tree weighting do. At depth 0 alone this is exactly a Dirichlet(theta_0 * base) source.
+
+Simplification against Pitman-Yor proper: a copy made at depth d counts at all shorter contexts as well (no table
+counts, discount 0).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+
+
+@dataclass(frozen=True)
+class ContextTreeFamily(MachineFamily):
+    """Variable-order sources, a new one for every row.
+
+    Args:
+        max_depth: longest context; each row draws its own depth, uniform over 0 to max_depth.
+        base_symbols_range: how many symbols a row's base distribution gives weight to, log-uniform; cut to the
+            alphabet.
+        base_exponent_range: the base distribution is Zipf's, rank^-s, with s uniform in this range and ranks in
+            random order.
+        root_strength_range: theta_0, log-uniform: small values repeat few symbols, large ones follow the base.
+        strength_range: theta_d of every d > 0, log-uniform: small values copy whole passages.
+    """
+
+    max_depth: int = 4
+    base_symbols_range: tuple[float, float] = (2, 256)
+    base_exponent_range: tuple[float, float] = (0.0, 1.5)
+    root_strength_range: tuple[float, float] = (5.0, 500.0)
+    strength_range: tuple[float, float] = (2.0, 200.0)
+
+    reads_condition: ClassVar[bool] = False
+    flops_per_symbol: ClassVar[int] = 0
+
+    def draw(self, num_rows: int, generator: torch.Generator) -> "ContextTrees":
+        base = zipf_base(num_rows, self.alphabet_size, self.base_symbols_range, self.base_exponent_range, generator)
+        theta = log_uniform(*self.strength_range, (num_rows, self.max_depth + 1), generator)
+        theta[:, 0] = log_uniform(*self.root_strength_range, (num_rows,), generator)
+        depth = torch.randint(self.max_depth + 1, (num_rows, 1), generator=generator, device=generator.device)
+        return ContextTrees(base, theta, depth)
+
+
+def zipf_base(
+    num_rows: int,
+    alphabet_size: int,
+    symbols_range: tuple[float, float],
+    exponent_range: tuple[float, float],
+    generator: torch.Generator,
+) -> Tensor:
+    """Draws `(num_rows, alphabet_size)` distributions: Zipf's law over a random subset of symbols in random order."""
+    device = generator.device
+    high = min(symbols_range[1], alphabet_size)
+    count = log_uniform(min(symbols_range[0], high), high + 1, (num_rows, 1), generator).floor()
+    low, top = exponent_range
+    exponent = low + (top - low) * torch.rand(num_rows, 1, generator=generator, device=device)
+    rank = torch.arange(1.0, alphabet_size + 1, device=device)
+    weight = torch.where(rank <= count, rank ** (-exponent), 0.0)
+    shuffle = torch.rand(num_rows, alphabet_size, generator=generator, device=device).argsort(-1)
+    weight = weight.gather(-1, shuffle)
+    return weight / weight.sum(-1, keepdim=True)
+
+
+@dataclass
+class ContextTrees:
+    """One source a row.
+
+    Args:
+        base: `(rows, alphabet_size)`, the distribution of fresh symbols.
+        theta: `(rows, max_depth + 1)`, the strength of each depth.
+        depth: `(rows, 1)`, the longest context that a row uses.
+    """
+
+    base: Tensor
+    theta: Tensor
+    depth: Tensor
+
+    @torch.no_grad()
+    def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
+        """Makes rows; seeds and conditions give the shape only."""
+        rows, length = conditions.shape
+        device = conditions.device
+        max_depth = self.theta.shape[1] - 1
+        fresh = torch.multinomial(self.base, length, replacement=True, generator=generator)
+        chance = torch.rand(rows, length, max_depth + 1, generator=generator, device=device)
+        output = fresh.clone()
+        # agree[r, j]: how many symbols before position j equal those before the position that is being written
+        agree = torch.zeros(rows, 1, dtype=torch.int8, device=device)
+        for t in range(1, length):
+            longer = (agree[:, : t - 1] + 1).clamp_(max=max_depth)
+            agree = torch.zeros(rows, t, dtype=torch.int8, device=device)
+            agree[:, 1:] = torch.where(output[:, : t - 1] == output[:, t - 1 : t], longer, 0)
+            # the largest random score among the occurrences is a uniform choice of one of them
+            score = torch.rand(rows, t, generator=generator, device=device)
+            done = torch.zeros(rows, 1, dtype=torch.bool, device=device)
+            for d in range(max_depth, -1, -1):
+                occurs = agree >= d
+                count = occurs.sum(-1, keepdim=True)
+                copies = chance[:, t, d : d + 1] * (count + self.theta[:, d : d + 1]) < count
+                copies &= ~done & (self.depth >= d)
+                choice = torch.where(occurs, score, -1.0).argmax(-1, keepdim=True)
+                output[:, t : t + 1] = torch.where(copies, output.gather(1, choice), output[:, t : t + 1])
+                done |= copies
+        return output

@@ -1,0 +1,79 @@
+"""Random Markov chains of order 0 to 3, with everything about them drawn."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+
+
+@dataclass(frozen=True)
+class MarkovFamily(MachineFamily):
+    """Random chains. Each chain draws an order, how many symbols it uses (and which), and a concentration alpha; the
+    successors of each context are then Dirichlet(alpha) over the chain's symbols.
+
+    Args:
+        max_order: orders are uniform over 0 to max_order.
+        concentration_range: alpha, log-uniform: small values make near-deterministic chains.
+        max_table: most entries of a chain's table; it bounds the symbols of a chain of order k by
+            max_table^(1 / (k + 1)).
+        machines_per_round: chains drawn in a round; each serves an equal share of the rows.
+    """
+
+    max_order: int = 3
+    concentration_range: tuple[float, float] = (0.02, 2.0)
+    max_table: int = 65_536
+    machines_per_round: int = 8
+
+    reads_condition: ClassVar[bool] = False
+    flops_per_symbol: ClassVar[int] = 0
+
+    def draw(self, num_rows: int, generator: torch.Generator) -> "MarkovChains":
+        device = generator.device
+        symbols, tables = [], []
+        for _ in range(min(self.machines_per_round, num_rows)):
+            order = int(torch.randint(self.max_order + 1, (), generator=generator, device=device))
+            most = min(self.alphabet_size, round(self.max_table ** (1 / (order + 1))))
+            size = int(log_uniform(2, most + 1, (), generator))
+            chosen = torch.randperm(self.alphabet_size, generator=generator, device=device)[:size]
+            alpha = log_uniform(*self.concentration_range, (), generator).expand(size**order, size).contiguous()
+            # float64: a float32 gamma draw of small shape underflows to zero in whole contexts
+            gamma = torch._standard_gamma(alpha.double(), generator=generator) + 1e-300
+            symbols.append(chosen)
+            tables.append(gamma / gamma.sum(-1, keepdim=True))
+        return MarkovChains(symbols, tables)
+
+
+@dataclass
+class MarkovChains:
+    """Chains, each with its own order and alphabet.
+
+    Args:
+        symbols: for each chain, the symbols it uses, `(size,)`.
+        tables: for each chain, `(size ** order, size)` float64 transition probabilities; a context's index reads its
+            symbols (as positions in `symbols`) as digits in base `size`, the oldest first.
+    """
+
+    symbols: list[Tensor]
+    tables: list[Tensor]
+
+    @torch.no_grad()
+    def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
+        """Makes rows that start in a uniformly drawn context; seeds and conditions give the shape only."""
+        rows, length = conditions.shape
+        device = conditions.device
+        output = torch.empty(rows, length, dtype=torch.int64, device=device)
+        shares = torch.arange(rows, device=device).tensor_split(len(self.tables))
+        for symbols, table, share in zip(self.symbols, self.tables, shares, strict=True):
+            contexts, size = table.shape
+            cumulative = table.cumsum(-1)[:, :-1]
+            context = torch.randint(contexts, (len(share),), generator=generator, device=device)
+            uniform = torch.rand(length, len(share), 1, generator=generator, device=device, dtype=table.dtype)
+            digits = torch.empty(length, len(share), dtype=torch.int64, device=device)
+            for t in range(length):
+                digits[t] = (cumulative[context] < uniform[t]).sum(-1)
+                context = (context * size + digits[t]) % contexts
+            output[share] = symbols[digits].T
+        return output

@@ -1,0 +1,250 @@
+"""Random LSTMs and GRUs, many machines in one call: the generator of universal pretraining (arXiv 2506.20057).
+
+A machine embeds symbols, runs them through `num_layers` recurrent layers whose weights and biases are those of a
+fresh `torch.nn.LSTM` or `torch.nn.GRU` multiplied by the machine's *gain*, and reads the next symbol from a linear
+layer. The gain decides whether the machine is dead (constant output), structured, or chaotic; it is the effective
+factor, applied once. (The paper's code multiplies by m once per layer, so its m in [1, 3.5] acts as m^4, 1 to 150.)
+
+What makes it quick: all machines of a round step together in batched matrix products, and the first layer looks its
+input up in a table of (symbol -> gate values) instead of multiplying.
+
+Shape suffixes: M machines, R rows of one machine, T time, A alphabet, H hidden, I input width of a layer.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+
+
+@dataclass(frozen=True)
+class RecurrentFamily(MachineFamily):
+    """Random recurrent networks.
+
+    Args:
+        cell: `"lstm"` or `"gru"`.
+        num_layers: recurrent layers of a machine.
+        hidden_size: width of each layer and of the embedding.
+        embedding_scale: factor on the N(0, 1) embedding; the paper has 1e-8, so that rows part only by chaos.
+        gain_range: lowest and highest effective gain.
+        gain_law: `"log_uniform"` over the range, or `"fourth_power"`: u^4 with u uniform (the paper's code).
+        temperature_range: lowest and highest sampling temperature of a machine, log-uniform; `[0, 0]` takes the most
+            likely symbol.
+        conditioning: `"aligned"`: at step t a machine reads its own symbol t and the condition's symbol t (the
+            paper); `"prefix"`: it reads the whole condition, then its seed, before it writes.
+        machines_per_round: machines drawn in a round; each serves an equal share of the rows.
+    """
+
+    cell: Literal["lstm", "gru"] = "lstm"
+    num_layers: int = 4
+    hidden_size: int = 128
+    embedding_scale: float = 1.0
+    gain_range: tuple[float, float] = (3.0, 12.0)
+    gain_law: Literal["log_uniform", "fourth_power"] = "log_uniform"
+    temperature_range: tuple[float, float] = (0.0, 0.0)
+    conditioning: Literal["aligned", "prefix"] = "aligned"
+    machines_per_round: int = 8
+
+    reads_condition: ClassVar[bool] = True
+
+    @property
+    def input_size(self) -> int:
+        """Width of what the first layer reads: the machine's own symbol and, when aligned, the condition's."""
+        return self.hidden_size * (2 if self.conditioning == "aligned" else 1)
+
+    @property
+    def flops_per_symbol(self) -> int:
+        hidden = self.hidden_size
+        layers = 4 * hidden * (hidden + (self.num_layers - 1) * 2 * hidden)
+        steps = 2 if self.conditioning == "prefix" else 1
+        return 2 * (steps * layers + hidden * self.alphabet_size)
+
+    def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
+        """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""
+        machines, hidden = min(self.machines_per_round, num_rows), self.hidden_size
+        gates = {"lstm": 4, "gru": 3}[self.cell]
+        device = generator.device
+
+        def uniform(*shape: int) -> Tensor:
+            return (torch.rand(machines, *shape, generator=generator, device=device) * 2 - 1) / math.sqrt(hidden)
+
+        low, high = self.gain_range
+        if self.gain_law == "log_uniform":
+            gain_M = log_uniform(low, high, (machines,), generator)
+        else:
+            u_M = torch.rand(machines, generator=generator, device=device)
+            gain_M = (low**0.25 + (high**0.25 - low**0.25) * u_M) ** 4
+        cold, hot = self.temperature_range
+        temperature_M = log_uniform(cold, hot, (machines,), generator) if cold > 0 else torch.zeros_like(gain_M)
+
+        embedding_MAI = torch.randn(machines, self.alphabet_size, hidden, generator=generator, device=device)
+        layers = []
+        for layer in range(self.num_layers):
+            width = self.input_size if layer == 0 else hidden
+            shapes = ((gates * hidden, width), (gates * hidden, hidden), (gates * hidden,), (gates * hidden,))
+            layers.append([uniform(*shape) * gain_M.view(-1, *[1] * len(shape)) for shape in shapes])
+        return RecurrentMachines(
+            family=self,
+            embedding=embedding_MAI * self.embedding_scale,
+            layers=layers,
+            head_weight=uniform(self.alphabet_size, hidden),
+            head_bias=uniform(self.alphabet_size),
+            gain=gain_M,
+            temperature=temperature_M,
+        )
+
+
+@dataclass
+class RecurrentMachines:
+    """The weights of M machines, in the layout of `torch.nn` with a leading machine dimension.
+
+    Args:
+        embedding: `(M, alphabet_size, hidden_size)`.
+        layers: for each layer `weight_ih (M, G*H, I)`, `weight_hh (M, G*H, H)`, `bias_ih` and `bias_hh` `(M, G*H)`;
+            G is 4 for LSTMs (input, forget, cell, output) and 3 for GRUs (reset, update, new), as in `torch.nn`.
+        head_weight: `(M, alphabet_size, hidden_size)`.
+        head_bias: `(M, alphabet_size)`.
+        gain: `(M,)`, already applied to `layers`.
+        temperature: `(M,)`.
+    """
+
+    family: RecurrentFamily
+    embedding: Tensor
+    layers: list[list[Tensor]]
+    head_weight: Tensor
+    head_bias: Tensor
+    gain: Tensor
+    temperature: Tensor
+
+    @torch.no_grad()
+    def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
+        rows, seed_length = seeds.shape
+        machines, length = len(self.gain), conditions.shape[1]
+        per_machine = -(-rows // machines)
+        # Every machine gets the same number of rows; the last rows are generated once more where that does not divide.
+        share = torch.arange(machines * per_machine, device=seeds.device).clamp_(max=rows - 1)
+        offset_M11 = (torch.arange(machines, device=seeds.device) * self.family.alphabet_size).view(-1, 1, 1)
+        seeds_TMR = self._by_time(seeds[share], offset_M11)
+        conditions_TMR = self._by_time(conditions[share], offset_M11)
+        network = _Network(self, per_machine)
+
+        if self.family.conditioning == "prefix":
+            for symbols_MR in conditions_TMR:
+                network.step(symbols_MR)
+        sample = bool(self.temperature.any())
+        if sample:
+            uniform_TMR1 = torch.rand(
+                length, machines, per_machine, 1, generator=generator, device=seeds.device, dtype=self.embedding.dtype
+            )
+        output_TMR = torch.empty(length, machines, per_machine, dtype=torch.int64, device=seeds.device)
+        output_TMR[:seed_length] = seeds_TMR
+        for t in range(length - 1):
+            condition_MR = conditions_TMR[t] if self.family.conditioning == "aligned" else None
+            hidden_MRH = network.step(output_TMR[t], condition_MR)
+            if t + 1 < seed_length:
+                continue
+            logits_MRA = network.logits(hidden_MRH)
+            if sample:
+                cumulative_MRA = (logits_MRA / self.temperature.view(-1, 1, 1)).softmax(-1).cumsum(-1)
+                # the last entry is left out: rounding may keep the sum below 1, and it must not yield symbol A
+                symbols_MR = (cumulative_MRA[..., :-1] < uniform_TMR1[t]).sum(-1)
+            else:
+                symbols_MR = logits_MRA.argmax(-1)
+            torch.add(symbols_MR, offset_M11[..., 0], out=output_TMR[t + 1])
+        output_MRT = output_TMR.permute(1, 2, 0) - offset_M11
+        return output_MRT.reshape(-1, length)[:rows]
+
+    @staticmethod
+    def _by_time(rows: Tensor, offset_M11: Tensor) -> Tensor:
+        """`(M*R, T)` symbols as `(T, M, R)` indices into tables of `M * alphabet_size` entries."""
+        return (rows.view(len(offset_M11), -1, rows.shape[1]) + offset_M11).permute(2, 0, 1).contiguous()
+
+
+class _Network:
+    """One step at a time of M machines on R rows each.
+
+    Both cells are brought to four blocks of gates, so that a layer is a single product `[x, h] W`: (input, forget,
+    output, cell) for the LSTM; (reset, update, new from x, new from h) for the GRU, with zeros where the last two do
+    not read.
+    """
+
+    def __init__(self, machines: RecurrentMachines, rows: int) -> None:
+        family = machines.family
+        self.lstm = family.cell == "lstm"
+        self.hidden = hidden = family.hidden_size
+        packed = [_four_blocks(family.cell, *layer) for layer in machines.layers]
+
+        # Layer 0: what a symbol (or the condition's symbol) adds to the gates, bias included, is looked up.
+        weight_x, self.first_weight, bias = packed[0]
+        halves = weight_x.split(hidden, dim=1)
+        own = torch.baddbmm(bias.unsqueeze(1), machines.embedding, halves[0])
+        self.own_table = own.flatten(0, 1)
+        if family.conditioning == "aligned":
+            self.condition_table = torch.bmm(machines.embedding, halves[1]).flatten(0, 1)
+        self.deeper = [(torch.cat([w_x, w_h], dim=1), b.unsqueeze(1)) for w_x, w_h, b in packed[1:]]
+
+        self.head_weight = machines.head_weight.transpose(1, 2).contiguous()
+        self.head_bias = machines.head_bias.unsqueeze(1)
+        zeros = self.head_bias.new_zeros
+        count = len(machines.gain)
+        self.first_h = zeros(count, rows, hidden)
+        # joined[:, :, :H] holds the layer's input, joined[:, :, H:] its own last output
+        self.joined = [zeros(count, rows, 2 * hidden) for _ in self.deeper]
+        self.cells = [zeros(count, rows, hidden) for _ in packed]
+
+    def step(self, symbols: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Reads `(M, R)` table indices; returns the top layer's output `(M, R, H)`."""
+        gates = F.embedding(symbols, self.own_table)
+        if condition is not None:
+            gates += F.embedding(condition, self.condition_table)
+        gates.baddbmm_(self.first_h, self.first_weight)
+        output = self.first_h = self._update(gates, self.first_h, 0)
+        for layer, (weight, bias) in enumerate(self.deeper, start=1):
+            joined = self.joined[layer - 1]
+            joined[..., : self.hidden] = output
+            gates = torch.baddbmm(bias, joined, weight)
+            output = self._update(gates, joined[..., self.hidden :], layer)
+            joined[..., self.hidden :] = output
+        return output
+
+    def _update(self, gates: Tensor, h: Tensor, layer: int) -> Tensor:
+        hidden = self.hidden
+        if self.lstm:
+            i, f, o = gates[..., : 3 * hidden].sigmoid_().chunk(3, dim=-1)
+            cell = self.cells[layer].mul_(f).addcmul_(i, gates[..., 3 * hidden :].tanh_())
+            return cell.tanh().mul_(o)
+        r, z = gates[..., : 2 * hidden].sigmoid_().chunk(2, dim=-1)
+        new = torch.addcmul(gates[..., 2 * hidden : 3 * hidden], r, gates[..., 3 * hidden :]).tanh_()
+        return torch.lerp(new, h, z)
+
+    def logits(self, hidden_MRH: Tensor) -> Tensor:
+        """`(M, R, alphabet_size)`."""
+        return torch.baddbmm(self.head_bias, hidden_MRH, self.head_weight)
+
+
+def _four_blocks(
+    cell: str, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The layer as `(M, I, 4H)` and `(M, H, 4H)` weights and a `(M, 4H)` bias, gates in the order of `_Network`."""
+    if cell == "lstm":
+        i, f, g, o = range(4)
+        order_x, order_h = (i, f, o, g), (i, f, o, g)
+        blocks = 4
+    else:
+        r, z, n, nothing = 0, 1, 2, 3  # the fourth block, all zeros, is added below
+        order_x, order_h = (r, z, n, nothing), (r, z, nothing, n)
+        blocks = 3
+
+    def pack(tensor: Tensor, order: tuple[int, ...]) -> Tensor:
+        parts = list(tensor.chunk(blocks, dim=1))
+        parts.append(torch.zeros_like(parts[0]))
+        return torch.cat([parts[index] for index in order], dim=1)
+
+    weight_x = pack(weight_ih, order_x).transpose(1, 2).contiguous()
+    weight_h = pack(weight_hh, order_h).transpose(1, 2).contiguous()
+    return weight_x, weight_h, pack(bias_ih, order_x) + pack(bias_hh, order_h)

@@ -1,0 +1,52 @@
+"""What a run is going to cost, worked out before it starts."""
+
+from transformers import PreTrainedModel, TrainingArguments
+
+from hf_universal_pretrain.config import SyntheticUPConfig
+from hf_universal_pretrain.machines import build_family
+
+
+def training_flops_per_token(model: PreTrainedModel, context_length: int) -> float:
+    """Forward and backward pass: 6 FLOPs for each weight that a token meets in a matrix product (the output layer
+    included, embeddings not), and 6 * layers * width * context for attention to, on average, half the context.
+
+    An estimate: exact for a dense transformer, high for state-space and mixture-of-experts models.
+    """
+    config = model.config.get_text_config()
+    weights = model.num_parameters(exclude_embeddings=True)
+    output = model.get_output_embeddings()
+    if output.weight is model.get_input_embeddings().weight:
+        weights += output.weight.numel()  # tied: counted out as an embedding
+    return 6.0 * weights + 6.0 * config.num_hidden_layers * config.hidden_size * context_length
+
+
+def generation_flops_per_symbol(config: SyntheticUPConfig) -> float:
+    """Matrix products for one generated symbol, averaged over the mixture."""
+    rows = config.rows_of_families()
+    return sum(build_family(name, config).flops_per_symbol * n for name, n in rows.items()) / config.source_batch
+
+
+def plan_table(model: PreTrainedModel, args: TrainingArguments, data: SyntheticUPConfig) -> str:
+    """The plan that `pretrain.py` prints: parameters, tokens, FLOPs of training and of generation."""
+    rows = args.per_device_train_batch_size * max(1, args.n_gpu) * args.gradient_accumulation_steps
+    rows_a_step = rows * args.world_size
+    tokens = args.max_steps * rows_a_step * data.context_length
+    rounds = data.burn_in_rounds + args.max_steps * rows // data.rows_per_round
+    symbols = rounds * data.source_batch * data.context_length * args.world_size
+    training = tokens * training_flops_per_token(model, data.context_length)
+    generating = symbols * generation_flops_per_symbol(data)
+    bodies = model.num_parameters(exclude_embeddings=True)
+    vocabulary, width = model.get_input_embeddings().weight.shape
+    lines = {
+        "model": model.name_or_path or f"{model.config.model_type}, random weights",
+        "parameters": f"{model.num_parameters():,} ({bodies:,} without embeddings)",
+        "vocabulary": f"{vocabulary:,} tokens, width {width:,}",
+        "training": f"{args.max_steps:,} steps x {rows_a_step:,} rows x {data.context_length:,} = {tokens:,} tokens",
+        "training FLOPs": f"{training:.2e}",
+        "machines": ", ".join(f"{name} {share:.0%}" for name, share in data.mixture.items()),
+        "generation": f"{rounds * args.world_size:,} rounds x {data.source_batch:,} rows = {symbols:,} symbols",
+        "generation FLOPs": f"{generating:.2e} ({generating / training:.1%} of training)",
+        "devices": f"{args.world_size} x {args.device.type}",
+        "output": str(args.output_dir),
+    }
+    return "\n".join(f"  {name:<17} {value}" for name, value in lines.items())

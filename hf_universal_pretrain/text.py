@@ -1,0 +1,113 @@
+"""Real text: reading it, turning it into tokens, and what there is to measure on when no file is given."""
+
+import argparse
+import gzip
+import pydoc_data.topics
+from pathlib import Path
+
+import datasets
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
+
+
+def read_text(path: str, flag: str) -> bytes:
+    """Reads a text file, unpacking `.gz`.
+
+    Raises:
+        ValueError: if it is missing, unreadable, empty or not UTF-8; the message names `flag`.
+    """
+    try:
+        data = gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
+        data.decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{flag}: cannot read {path} as a UTF-8 text file ({error})") from error
+    if not data:
+        raise ValueError(f"{flag}: {path} is empty")
+    return data
+
+
+def read_named_texts(texts: list[str], flag: str) -> dict[str, bytes]:
+    """Reads texts given as `NAME=PATH`.
+
+    Raises:
+        ValueError: if one is not of that form, names the same text twice, or cannot be read.
+    """
+    named: dict[str, bytes] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path) or name in named:
+            raise ValueError(f"{flag} takes NAME=PATH, each name once, not {text!r}")
+        named[name] = read_text(path, flag)
+    return named
+
+
+def read_dataset(name: str, column: str) -> bytes:
+    """The texts of the split `train` of a data set on the Hub or in a folder, joined by blank lines.
+
+    Raises:
+        ValueError: if there is no such data set, split or column.
+    """
+    try:
+        return "\n\n".join(datasets.load_dataset(name, split="train")[column]).encode("utf-8")
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"--dataset: cannot read column {column!r} of split 'train' of {name!r} ({reason})"
+        ) from error
+
+
+def interpreter_texts() -> dict[str, bytes]:
+    """English prose and Python source that every interpreter carries: the language reference and a standard module."""
+    prose = "\n\n".join(pydoc_data.topics.topics.values())
+    return {"english": prose.encode("utf-8"), "python": Path(argparse.__file__).read_bytes()}
+
+
+def encode(text: bytes, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
+    """Turns UTF-8 text into tokens.
+
+    Returns:
+        The token ids and the number of bytes of the text that each covers, both `(tokens,)` int64.
+
+    Raises:
+        ValueError: for a slow tokenizer that is not the byte tokenizer: it does not tell what its tokens cover.
+    """
+    if isinstance(tokenizer, ByT5Tokenizer):
+        # the slow tokenizer handles a character at a time; bytes are the first ids after its three special tokens
+        ids = torch.frombuffer(bytearray(text), dtype=torch.uint8).long() + tokenizer.offset
+        return ids, torch.ones_like(ids)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"--tokenizer: {type(tokenizer).__name__} is a slow tokenizer that does not tell which bytes its tokens "
+            "cover; use its fast version, or 'byte'"
+        )
+    string = text.decode("utf-8", errors="ignore")  # a window may cut a character at its edge
+    encoded = tokenizer(string, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    # Tokens may share a character or leave spaces out; each is given the bytes from the end of the one before it.
+    byte_end = torch.tensor([0] + [len(character.encode("utf-8")) for character in string]).cumsum(0)
+    ends = byte_end[torch.tensor([end for _, end in encoded["offset_mapping"]], dtype=torch.int64)]
+    ends = ends.cummax(0).values if len(ends) else ends
+    return torch.tensor(encoded["input_ids"], dtype=torch.int64), ends.diff(prepend=ends.new_zeros(1))
+
+
+class TokenBlocks(Dataset):
+    """A text as rows `{"input_ids", "labels"}` of `length` tokens, `(length,)` int64, cut one after the other.
+
+    Raises:
+        ValueError: if the text has fewer tokens than one row.
+    """
+
+    def __init__(self, text: bytes, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+        tokens, _ = encode(text, tokenizer)
+        if len(tokens) < length:
+            raise ValueError(
+                f"--train_file: {len(tokens)} tokens are less than one row of {length}: give a longer text"
+            )
+        self.blocks = tokens[: len(tokens) // length * length].view(-1, length)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input_ids": self.blocks[index], "labels": self.blocks[index].clone()}

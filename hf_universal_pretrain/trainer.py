@@ -1,0 +1,196 @@
+"""`BitsTrainer` judges a model in bits per byte of real text; `UPTrainer` trains it on a synthetic stream."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, default_data_collator
+
+from hf_universal_pretrain.callbacks import BufferEnrichmentCallback
+from hf_universal_pretrain.dataset import SyntheticUPDataset
+from hf_universal_pretrain.evaluation import bits_per_byte
+from hf_universal_pretrain.model_card import write_model_card
+from hf_universal_pretrain.report import bits_results, results_table, write_results
+
+
+logger = logging.getLogger(__name__)
+
+
+class BitsTrainer(Trainer):
+    """A `Trainer` whose evaluation is bits per byte on windows of real text.
+
+    Args:
+        eval_windows: for each text, `(count, length)` uint8 windows (see `evaluation.cut_windows`). Metrics are
+            `eval_NAME_bits_per_byte`, over the second half of each window. Every process evaluates all windows.
+        context_length: tokens in a training row.
+        started_from: name of the model whose weights training starts from, for the card; None for random weights.
+        compare_with: log histories of other runs, by name, to be drawn beside this one's.
+        kwargs: as for [`~transformers.Trainer`].
+    """
+
+    def __init__(
+        self,
+        *,
+        context_length: int,
+        eval_windows: dict[str, Tensor] | None = None,
+        started_from: str | None = None,
+        compare_with: dict[str, list[dict[str, float]]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.context_length = context_length
+        self.eval_windows = eval_windows or {}
+        self.started_from = started_from
+        self.compare_with = compare_with or {}
+        kwargs.setdefault("data_collator", default_data_collator)
+        # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
+        super().__init__(eval_dataset=self.eval_windows or None, **kwargs)
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte`."""
+        began = time.perf_counter()
+        metrics = {
+            f"{metric_key_prefix}_{name}_bits_per_byte": bits_per_byte(
+                self.model, self.processing_class, windows, self.args.per_device_eval_batch_size
+            ).mean().item()
+            for name, windows in self.eval_windows.items()
+        }  # fmt: skip
+        metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the training loss in bits."""
+        if "loss" in logs:
+            logs["bits_per_token"] = logs["loss"] / math.log(2)
+        super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the stock one, but with `use_cache` on in what is saved: training turns it off, generating needs it."""
+        self.model.config.use_cache = True
+        super().save_model(output_dir, _internal_call)
+        self.model.config.use_cache = self.args.use_cache
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens that the model has been trained on after `step` steps, in all processes."""
+        rows = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return step * rows * self.context_length
+
+    def finish(self) -> None:
+        """Leaves a complete output folder: model, tokenizer, state, results, card and curves; prints the table.
+
+        The texts are measured once more if the last evaluation was before the last step.
+        """
+        log = self.state.log_history
+        if self.eval_windows and not any("eval_runtime" in e and e["step"] == self.state.global_step for e in log):
+            self.evaluate()
+        self.save_model(_internal_call=True)
+        self.save_state()
+        if self.is_world_process_zero():
+            results = bits_results(self)
+            write_results(results, self.args.output_dir)
+            self.create_model_card()
+            if results:
+                print(results_table(results))
+            print(f"The model is in {self.args.output_dir}")
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Writes this package's card instead of the stock one; a card that a person has edited is left alone."""
+        if self.is_world_process_zero():
+            write_model_card(self)
+
+
+class UPTrainer(BitsTrainer):
+    """Universal pretraining: a [`~transformers.Trainer`] on a [`SyntheticUPDataset`].
+
+    Each process draws from a stream of its own, which starts from (`stream_seed`, rank), lives on the GPU if there is
+    one, and is saved in each checkpoint, so that a resumed run sees the rows it would have seen.
+
+    Args:
+        train_dataset: the synthetic stream. It is restarted if it was made for another rank, world size or device.
+        callbacks: added to [`BufferEnrichmentCallback`].
+        kwargs: as for [`BitsTrainer`]; `args` should be a [`UPConfig`].
+
+    Example:
+
+    ```python
+    dataset = SyntheticUPDataset(SyntheticUPConfig(machines="lstm", context_length=512), tokenizer=tokenizer)
+    trainer = UPTrainer(model=model, args=UPConfig("out"), train_dataset=dataset, processing_class=tokenizer)
+    trainer.train()
+    ```
+    """
+
+    def __init__(
+        self, *, train_dataset: SyntheticUPDataset, callbacks: list[TrainerCallback] | None = None, **kwargs: Any
+    ) -> None:
+        self.generation_began = (0.0, 0.0)
+        super().__init__(
+            train_dataset=train_dataset,
+            context_length=train_dataset.config.context_length,
+            callbacks=[BufferEnrichmentCallback(), *(callbacks or [])],
+            **kwargs,
+        )
+        device = self.args.device if self.args.device.type == "cuda" else torch.device("cpu")
+        wanted = (device.type, self.args.process_index, self.args.world_size)
+        if (train_dataset.random.device.type, train_dataset.rank, train_dataset.world_size) != wanted:
+            train_dataset.start(device, self.args.process_index, self.args.world_size)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """A plain loader, which accelerate does not touch: no shard is dropped, no batch is fetched ahead.
+
+        Its generator keeps the loader from drawing a seed from the global random state after that was restored, which
+        would change dropout on resuming.
+        """
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=self.data_collator,
+            generator=torch.Generator(),
+        )
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self.generation_began = (time.perf_counter(), self.train_dataset.generation_seconds)
+        return super().train(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds `synthetic_tokens` (all processes), `rounds`, and `generation_share`: of the wall time since `train`
+        was called, the share that this process spent on generating."""
+        if "loss" in logs:
+            began, seconds = self.generation_began
+            spent = self.train_dataset.generation_seconds - seconds
+            logs["synthetic_tokens"] = self.tokens_at(self.state.global_step)
+            logs["rounds"] = self.train_dataset.rounds
+            logs["generation_share"] = round(spent / (time.perf_counter() - began), 4)
+        self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise
+        super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves `synthetic_up_config.json` beside the model."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            self.train_dataset.config.save_pretrained(output_dir or self.args.output_dir)
+
+    # The stream is saved and restored where the random states are: on every rank, inside the checkpoint before it is
+    # pushed or rotated, and (with ignore_data_skip) right before the first batch.
+    def _stream_file(self, checkpoint: str) -> Path:
+        return Path(checkpoint) / f"synthetic_stream_{self.args.process_index}.pt"
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        torch.save(self.train_dataset.state_dict(), self._stream_file(output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        path = self._stream_file(checkpoint)
+        if path.is_file():
+            self.train_dataset.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        else:
+            logger.warning(f"No {path.name} in {checkpoint}: this process goes on with a fresh stream.")
+            BufferEnrichmentCallback.enrich(self.train_dataset)

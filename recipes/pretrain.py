@@ -1,0 +1,115 @@
+"""Pretrains a causal language model on synthetic data, before any real text.
+
+    accelerate launch recipes/pretrain.py --config recipes/configs/quickstart.yaml
+    accelerate launch recipes/pretrain.py --model gpt2
+    accelerate launch recipes/pretrain.py --model gpt2 --machines lstm --preset paper --eval_text wiki=wiki.txt
+
+Flags are those of `ScriptArguments` (below), `SyntheticUPConfig` (the data) and `UPConfig` (the training: every flag
+of `transformers.TrainingArguments`). `--config FILE.yaml` sets any of them; the command line wins.
+"""
+
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
+from hf_universal_pretrain.callbacks import TimeEstimateCallback
+from hf_universal_pretrain.cli import parse_args, usage_errors
+from hf_universal_pretrain.config import paper_settings
+from hf_universal_pretrain.evaluation import cut_windows
+from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
+from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
+from hf_universal_pretrain.plan import plan_table
+from hf_universal_pretrain.text import interpreter_texts, read_named_texts
+
+
+@dataclass
+class ScriptArguments:
+    model: str = field(
+        metadata={
+            "help": "Architecture: a name known to transformers such as 'gpt2' (its default configuration, nothing "
+            "is downloaded), or a Hub id or folder whose configuration is taken. The weights are random in any case."
+        }
+    )
+    warm_start: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of a model to go on from: its configuration and weights."}
+    )
+    config_overrides: str | None = field(
+        default=None, metadata={"help": "Changes to the model's configuration, as in n_layer=4,n_embd=128."}
+    )
+    tokenizer: str = field(
+        default="byte", metadata={"help": "'byte' (256 bytes and 3 special tokens), a folder or a Hub id."}
+    )
+    preset: str = field(
+        default="default",
+        metadata={
+            "help": "Where the data's settings start from: 'default', or 'paper' (the recipe of arXiv 2506.20057).",
+            "choices": ["default", "paper"],
+        },
+    )
+    eval_text: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's "
+            "language reference and a module of its standard library."
+        },
+    )
+    eval_windows: int = field(default=200, metadata={"help": "Windows of each text, of context_length bytes."})
+    dry_run: bool = field(default=False, metadata={"help": "Print the plan, write nothing, and stop."})
+
+
+def defaults(asked: Namespace) -> dict[str, Any]:
+    """Where this recipe differs from its dataclasses: it measures while it trains, and knows the paper's settings."""
+    changed = {"output_dir": None, "eval_strategy": "steps", "eval_steps": 0.1, "eval_on_start": True}
+    if asked.preset == "paper":
+        changed |= paper_settings(asked.per_device_train_batch_size * asked.gradient_accumulation_steps)
+    return changed
+
+
+def main() -> None:
+    script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
+
+    # ---- Everything that can be wrong is found here, before anything is written ----
+    with usage_errors():
+        args.output_dir = args.output_dir or f"out/{Path(script.model).name}"
+        resume = checkpoint_to_resume(args)
+        tokenizer = build_tokenizer(script.tokenizer)
+        if script.warm_start:
+            model = load_model(script.warm_start, flag="--warm_start")
+        else:
+            config = build_config(script.model, tokenizer, script.config_overrides)
+            model = build_model(config, args.seed, empty=script.dry_run)
+        check_fits(model, tokenizer, data.context_length)
+        dataset = SyntheticUPDataset(data, tokenizer)
+        texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
+        windows = {
+            name: cut_windows(text, data.context_length, script.eval_windows, f"--eval_text {name}")
+            for name, text in texts.items()
+        }
+        if not script.dry_run:
+            claim_output_folder(args, resume)
+
+    if args.process_index == 0:
+        print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
+    if script.dry_run:
+        return
+
+    # ---- Training ----
+    trainer = UPTrainer(
+        model=model,
+        args=args,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        eval_windows=windows,
+        started_from=script.warm_start,
+        callbacks=[TimeEstimateCallback()],
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.finish()
+    if args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Packaging of hf_universal_pretrain. The versions that are tested stand in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "hf_universal_pretrain" / "__init__.py").read_text()).group(1)
+TEST = ["pytest", "pytest-timeout", "hypothesis"]
+
+setup(
+    name="hf_universal_pretrain",
+    version=VERSION,
+    description="Universal pretraining for the Hugging Face ecosystem: pretrain a language model before any real text",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["hf_universal_pretrain", "hf_universal_pretrain.*"]),
+    package_data={"hf_universal_pretrain": ["templates/*.md"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.8",
+        "transformers>=5.20",
+        "accelerate>=1.10",
+        "datasets>=4.0",
+        "huggingface-hub>=2.0",
+        "safetensors",
+        "numpy",
+        "pyyaml",
+        "jinja2",
+        "tqdm",
+        "matplotlib",
+    ],
+    extras_require={"test": TEST, "dev": [*TEST, "ruff"]},
+)
