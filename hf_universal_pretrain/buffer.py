@@ -57,7 +57,7 @@ class SequenceBuffer:
     def write(self, index: Tensor, rows: Tensor, passes: Tensor) -> None:
         """Replaces the rows `index` with `rows`, `(len(index), length)`, and their counts with `passes`."""
         self.rows[index] = rows.to(torch.int16)
-        self.passes[index] = passes
+        self.passes[index] = passes.to(torch.int32)
 
     def reset(self, count: int) -> None:
         """Replaces `count` random rows with fresh noise, half uniform, half constant."""

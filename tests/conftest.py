@@ -1,0 +1,61 @@
+"""Everything here runs offline, on a CPU, with models of a few thousand weights."""
+
+import os
+
+
+# before transformers and huggingface_hub are imported: no test may reach for the network
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from transformers import ByT5Tokenizer  # noqa: E402
+
+from hf_universal_pretrain import SyntheticUPConfig  # noqa: E402
+from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer  # noqa: E402
+
+
+torch.set_num_threads(2)
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def tokenizer() -> ByT5Tokenizer:
+    return build_tokenizer("byte")
+
+
+@pytest.fixture
+def make_model(tokenizer: ByT5Tokenizer) -> Callable[..., torch.nn.Module]:
+    """Makes a GPT-2 of 2 layers of width 32, dropout on."""
+
+    def make(seed: int = 0, overrides: str = "n_layer=2,n_embd=32,n_head=2,n_positions=64") -> torch.nn.Module:
+        return build_model(build_config("gpt2", tokenizer, overrides), seed)
+
+    return make
+
+
+@pytest.fixture
+def small_data() -> SyntheticUPConfig:
+    """A stream that makes a round in milliseconds and uses every kind of state."""
+    return SyntheticUPConfig(
+        machines="lstm=0.5,context_tree=0.5", context_length=32, num_layers=2, hidden_size=16, source_batch=8,
+        buffer_size=32, rows_per_round=8, machines_per_round=2, redraw_every=3, reset_every=2, num_resets=4,
+        burn_in_rounds=2, stream_seed=5,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run_recipe() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a recipe in a process of its own, as a user does."""
+
+    def run(recipe: str, *flags: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "recipes" / recipe), *flags]
+        return subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=cwd, env={**os.environ, **env})
+
+    return run

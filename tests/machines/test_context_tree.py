@@ -1,0 +1,86 @@
+import torch
+
+from hf_universal_pretrain.machines.context_tree import ContextTreeFamily, ContextTrees, zipf_base
+
+
+def plain_successor_counts(row: list[int], t: int, depth: int) -> list[int]:
+    """The definition: successors, before position t, of the last `depth` symbols before t."""
+    context = row[t - depth : t] if depth else []
+    return [row[j] for j in range(depth, t) if row[j - depth : j] == context]
+
+
+def test_strong_copying_follows_the_longest_context() -> None:
+    """With theta_d = 0 for d <= depth, each symbol is the successor of an earlier occurrence of the longest context."""
+    generator = torch.Generator().manual_seed(0)
+    rows, length, depth = 16, 80, 3
+    base = zipf_base(rows, 8, (8, 8), (0, 0), generator)
+    theta = torch.full((rows, depth + 1), 1e-9)
+    theta[:, 0] = 20.0  # fresh symbols now and then, or every row would be constant
+    trees = ContextTrees(base, theta, torch.full((rows, 1), depth))
+    zeros = torch.zeros(rows, length, dtype=torch.int64)
+    output = trees.generate(zeros[:, :1], zeros, generator).tolist()
+    checked = 0
+    for row in output:
+        for t in range(1, length):
+            for d in range(depth, 0, -1):
+                successors = plain_successor_counts(row, t, d) if t >= d else []
+                if successors:
+                    assert row[t] in successors, (t, d)
+                    checked += 1
+                    break
+    assert checked > rows * length / 2
+
+
+def test_depth_0_is_a_dirichlet_source() -> None:
+    """Depth 0 is Polya's urn: two symbols agree with probability (1 + theta * sum p^2) / (1 + theta), at any distance."""
+    generator = torch.Generator().manual_seed(0)
+    rows, theta = 40_000, 3.0
+    base = torch.full((rows, 4), 0.25)
+    trees = ContextTrees(base, torch.full((rows, 1), theta), torch.zeros(rows, 1, dtype=torch.int64))
+    zeros = torch.zeros(rows, 6, dtype=torch.int64)
+    output = trees.generate(zeros[:, :1], zeros, generator)
+    expected = (1 + theta * 0.25) / (1 + theta)
+    for i, j in ((0, 1), (0, 5), (3, 4)):
+        agree = (output[:, i] == output[:, j]).float().mean().item()
+        assert abs(agree - expected) < 4 * 0.5 / rows**0.5
+
+
+def test_order_1_counts_against_the_predictive_rule() -> None:
+    """P(copy at depth 1) = n / (n + theta_1): checked against frequencies, binned by n, on depth-1 rows."""
+    generator = torch.Generator().manual_seed(2)
+    rows, length, theta = 4000, 60, 4.0
+    base = torch.full((rows, 200), 1 / 200)  # fresh symbols almost never agree with an old one by chance
+    trees = ContextTrees(base, torch.tensor([1e9, theta]).expand(rows, 2), torch.ones(rows, 1, dtype=torch.int64))
+    zeros = torch.zeros(rows, length, dtype=torch.int64)
+    output = trees.generate(zeros[:, :1], zeros, generator).tolist()
+    hits, total = {1: 0, 2: 0, 3: 0}, {1: 0, 2: 0, 3: 0}
+    for row in output:
+        for t in range(2, length):
+            successors = plain_successor_counts(row, t, 1)
+            if len(successors) in hits:
+                total[len(successors)] += 1
+                hits[len(successors)] += row[t] in successors
+    for n in hits:
+        expected = n / (n + theta)
+        expected += (1 - expected) * n / 200  # a fresh symbol that happens to agree
+        assert abs(hits[n] / total[n] - expected) < 4 * (0.25 / total[n]) ** 0.5 + 0.01, n
+
+
+def test_zipf_base_is_zipf_over_a_subset() -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = zipf_base(50, 30, (10, 10), (1.0, 1.0), generator)
+    assert torch.allclose(base.sum(-1), torch.ones(50))
+    for row in base:
+        used = row[row > 0].sort(descending=True).values
+        assert len(used) in (10, 11)
+        assert torch.allclose(used / used[0], 1 / torch.arange(1.0, len(used) + 1))
+    assert len({tuple(row.nonzero().flatten().tolist()) for row in base}) == 50, "all rows use the same symbols"
+
+
+def test_every_row_has_its_own_source() -> None:
+    generator = torch.Generator().manual_seed(0)
+    family = ContextTreeFamily(alphabet_size=40)
+    zeros = torch.zeros(30, 64, dtype=torch.int64)
+    output = family.draw(30, generator).generate(zeros[:, :1], zeros, generator)
+    assert output.min() >= 0 and output.max() < 40
+    assert len(torch.unique(output, dim=0)) == 30

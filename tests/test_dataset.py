@@ -1,0 +1,151 @@
+import dataclasses
+import zlib
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from transformers import ByT5Tokenizer, Trainer, TrainingArguments
+
+from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
+
+
+def rows_of(dataset: SyntheticUPDataset, count: int) -> torch.Tensor:
+    stream = iter(dataset)
+    return torch.stack([next(stream)["input_ids"] for _ in range(count)]) if count else torch.empty(0)
+
+
+def test_rows_are_what_the_contract_says(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer) -> None:
+    row = next(iter(SyntheticUPDataset(small_data, tokenizer)))
+    assert set(row) == {"input_ids", "labels"}
+    assert row["input_ids"].dtype == torch.int64 and row["input_ids"].shape == (32,)
+    assert torch.equal(row["input_ids"], row["labels"])
+
+
+@pytest.mark.parametrize("alphabet", ["identity", "permuted"])
+def test_special_tokens_are_never_produced(
+    alphabet: str, small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer
+) -> None:
+    data = dataclasses.replace(small_data, alphabet=alphabet)
+    tokens = rows_of(SyntheticUPDataset(data, tokenizer), 400).flatten()
+    assert not set(tokens.tolist()) & set(tokenizer.all_special_ids)
+    assert len(tokens.unique()) == 256
+
+
+def test_same_seed_same_rows_other_seed_or_rank_other_rows(small_data: SyntheticUPConfig) -> None:
+    first = rows_of(SyntheticUPDataset(small_data), 100)
+    assert torch.equal(first, rows_of(SyntheticUPDataset(small_data), 100))
+    other_seed = SyntheticUPDataset(dataclasses.replace(small_data, stream_seed=6))
+    other_rank = SyntheticUPDataset(small_data, rank=1, world_size=2)
+    for other in (other_seed, other_rank):
+        assert (first == rows_of(other, 100)).all(1).float().mean() < 0.05  # constant rows may agree by chance
+
+
+def test_global_random_state_is_neither_read_nor_changed(small_data: SyntheticUPConfig) -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    first = rows_of(SyntheticUPDataset(small_data), 60)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(123)
+    assert torch.equal(first, rows_of(SyntheticUPDataset(small_data), 60))
+
+
+@pytest.mark.parametrize("machines", ["lstm", "gru", "markov", "context_tree", "lstm=0.5,markov=0.5"])
+@pytest.mark.parametrize("served", [0, 1, 23])
+def test_state_restores_the_future(machines: str, served: int, small_data: SyntheticUPConfig) -> None:
+    """Also between two draws of machines (redraw_every is 3), where the machines in use decide the future."""
+    data = dataclasses.replace(small_data, machines=machines)
+    dataset = SyntheticUPDataset(data)
+    rows_of(dataset, served)
+    state = dataset.state_dict()
+    expected = rows_of(dataset, 50)
+    other = SyntheticUPDataset(data)
+    rows_of(other, 77)
+    other.load_state_dict(state)
+    assert torch.equal(expected, rows_of(other, 50))
+    assert torch.equal(dataset.buffer.rows, other.buffer.rows)
+
+
+def test_state_of_another_run_is_refused(small_data: SyntheticUPConfig) -> None:
+    state = SyntheticUPDataset(small_data).state_dict()
+    with pytest.raises(ValueError, match="rank 0, this run has rank 1"):
+        SyntheticUPDataset(small_data, rank=1, world_size=2).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"seed_length \(was 8, now 4\)"):
+        SyntheticUPDataset(dataclasses.replace(small_data, seed_length=4)).load_state_dict(state)
+
+
+def test_rounds_follow_the_rows_served(small_data: SyntheticUPConfig) -> None:
+    """2 rounds of burn-in, then one after every 8 rows; a round is run when the next row is asked for."""
+    dataset = SyntheticUPDataset(small_data)
+    stream = iter(dataset)
+    rounds = []
+    for _ in range(18):
+        next(stream)
+        rounds.append(dataset.rounds)
+    assert rounds == [2] * 8 + [3] * 8 + [4] * 2
+
+
+def test_enriched_rows_replace_what_they_were_made_from(small_data: SyntheticUPConfig) -> None:
+    """One round of a family that reads its condition: `source_batch` rows change, each one pass deeper, others stay."""
+    data = dataclasses.replace(small_data, machines="lstm", reset_every=100, temperature_range=[1.0, 1.0])
+    dataset = SyntheticUPDataset(data)
+    before = dataset.buffer.rows.clone()
+    dataset.enrich()
+    changed = (before != dataset.buffer.rows).any(1)
+    assert changed.sum() == data.source_batch
+    assert torch.equal(dataset.buffer.passes, changed.int())
+    for _ in range(60):
+        dataset.enrich()
+    assert dataset.buffer.passes.float().mean() > 8  # 61 rounds x 8 rows over 32 rows: 15 passes
+
+
+@pytest.mark.parametrize("machines, deeper", [("lstm", True), ("context_tree", False)])
+def test_passes_count_machines_behind_a_row(machines: str, deeper: bool, small_data: SyntheticUPConfig) -> None:
+    dataset = SyntheticUPDataset(dataclasses.replace(small_data, machines=machines, num_resets=0))
+    for _ in range(40):
+        dataset.enrich()
+    assert (dataset.buffer.passes.max() > 1) == deeper
+
+
+def test_machines_are_drawn_anew_when_due(small_data: SyntheticUPConfig) -> None:
+    dataset = SyntheticUPDataset(dataclasses.replace(small_data, machines="lstm"))
+    gains = []
+    for _ in range(7):
+        dataset.enrich()
+        gains.append(dataset.machines[0].gain[0].item())
+    assert gains[0] == gains[1] == gains[2] != gains[3] == gains[4] == gains[5] != gains[6]
+
+
+def test_paper_preset_changes_its_buffer() -> None:
+    """After 100 rounds nearly all rows have changed (the x-transformers wrapper: 0 of 80), and the constants differ."""
+    dataset = SyntheticUPDataset(SyntheticUPConfig.paper(batch_size=8, context_length=64, num_layers=2, hidden_size=32))
+    before = dataset.buffer.rows.clone()
+    for _ in range(100):
+        dataset.enrich()
+    changed = (before != dataset.buffer.rows).any(1).float().mean().item()
+    constants = [row[0].item() for row in dataset.buffer.rows if len(row.unique()) == 1]
+    assert changed > 0.95
+    assert len(set(constants)) > 50
+    # 100 resets to 16 generated rows a round: mostly noise, as in the paper's own small batches; some is enriched
+    assert 0 < (dataset.buffer.passes > 0).float().mean() < 0.3
+
+
+def test_machines_make_structure_out_of_noise() -> None:
+    """The default recipe's rows compress better than uniform noise and are not constant."""
+    rows = rows_of(SyntheticUPDataset(SyntheticUPConfig(context_length=256)), 200)
+    ratio = sum(len(zlib.compress(bytes(row.tolist()), 9)) for row in rows) / rows.numel()
+    assert 0.2 < ratio < 0.9
+    assert sum(len(row.unique()) > 1 for row in rows) > 170
+
+
+def test_workers_are_refused(small_data: SyntheticUPConfig) -> None:
+    loader = DataLoader(SyntheticUPDataset(small_data), batch_size=2, num_workers=1)
+    with pytest.raises(ValueError, match="workers"):
+        next(iter(loader))
+
+
+def test_stock_trainer_takes_the_stream(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_model, tmp_path) -> None:
+    """Under a stock Trainer the stream enriches itself; its rounds are those of the rows it served."""
+    dataset = SyntheticUPDataset(small_data, tokenizer)
+    args = TrainingArguments(str(tmp_path), max_steps=6, per_device_train_batch_size=4, use_cpu=True, save_strategy="no")
+    Trainer(model=make_model(), args=args, train_dataset=dataset).train()
+    assert dataset.rows_served >= 24 and dataset.rounds == 2 + (dataset.rows_served - 1) // 8

@@ -1,0 +1,193 @@
+"""The recipes as a user runs them: processes of their own, real files."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.conftest import ROOT
+
+
+TINY = [
+    "--model", "gpt2", "--config_overrides", "n_layer=1,n_embd=16,n_head=2,n_positions=64", "--context_length", "32",
+    "--source_batch", "8", "--buffer_size", "32", "--hidden_size", "16", "--burn_in_rounds", "2", "--use_cpu",
+    "--per_device_train_batch_size", "4", "--eval_windows", "4",
+]  # fmt: skip
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("It was the best of times, it was the worst of times. " * 200)
+    return path
+
+
+def test_pretrain_then_finetune_and_scratch(run_recipe, text: Path, tmp_path: Path) -> None:
+    flags = ["--max_steps", "8", "--save_steps", "4", "--output_dir", "out/tiny", "--eval_text", f"dickens={text}"]
+    done = run_recipe("pretrain.py", *TINY, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for piece in ("Plan:", "parameters", "training FLOPs", "generation FLOPs", "Bits per byte", "dickens", "KT"):
+        assert piece in done.stdout
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out/tiny")
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "out/tiny")) == model.config.vocab_size == 259
+
+    packed = tmp_path / "text.txt.gz"
+    packed.write_bytes(gzip.compress(text.read_bytes()))
+    common = ["--model", "out/tiny", "--train_file", str(packed), "--eval_file", str(text), "--context_length", "32"]
+    common += ["--max_steps", "60", "--use_cpu", "--eval_windows", "4", "--save_strategy", "no", "--learning_rate", "1e-2"]
+    warm = run_recipe("finetune.py", *common, cwd=tmp_path)
+    assert warm.returncode == 0, warm.stderr
+    scratch = run_recipe("finetune.py", *common, "--from_scratch", "--compare_with", "out/tiny-finetuned", cwd=tmp_path)
+    assert scratch.returncode == 0, scratch.stderr
+    results = {}
+    for name in ("tiny-finetuned", "tiny-scratch"):
+        folder = tmp_path / "out" / name
+        results[name] = json.loads((folder / "eval_results.json").read_text())["texts"]["held_out"]
+        assert results[name]["bits_per_byte"] < 6 < 7 < results[name]["bits_per_byte_before"]
+        assert (folder / "curves.png").stat().st_size > 10_000
+        assert "real text" in (folder / "README.md").read_text()
+    # the warm one starts from the pretrained weights: before its first step it is the pretrained model
+    pretrained = json.loads((tmp_path / "out/tiny/eval_results.json").read_text())["texts"]["dickens"]
+    assert results["tiny-finetuned"]["bits_per_byte_before"] == pytest.approx(pretrained["bits_per_byte"], abs=1e-4)
+    assert results["tiny-scratch"]["bits_per_byte_before"] != pytest.approx(pretrained["bits_per_byte"], abs=1e-4)
+
+
+def test_resume_goes_on_where_a_killed_run_stopped(run_recipe, tmp_path: Path) -> None:
+    """A run to step 8, and one that stops at 4 and goes on with `auto`, end with equal weights."""
+    flags = ["--save_steps", "4", "--lr_scheduler_type", "constant", "--eval_strategy", "no"]
+    whole = run_recipe("pretrain.py", *TINY, *flags, "--max_steps", "8", "--output_dir", "whole", cwd=tmp_path)
+    half = run_recipe("pretrain.py", *TINY, *flags, "--max_steps", "4", "--output_dir", "half", cwd=tmp_path)
+    assert whole.returncode == half.returncode == 0, whole.stderr + half.stderr
+    again = ["--max_steps", "8", "--output_dir", "half", "--resume_from_checkpoint", "auto"]
+    resumed = run_recipe("pretrain.py", *TINY, *flags, *again, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    one = AutoModelForCausalLM.from_pretrained(tmp_path / "whole").state_dict()
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "half").state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_warm_start_takes_the_weights(run_recipe, tmp_path: Path) -> None:
+    first = run_recipe("pretrain.py", *TINY, "--max_steps", "2", "--output_dir", "first", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    flags = ["--max_steps", "1", "--learning_rate", "0", "--warm_start", "first", "--output_dir", "second"]
+    second = run_recipe("pretrain.py", *TINY, *flags, cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    one = AutoModelForCausalLM.from_pretrained(tmp_path / "first").state_dict()
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "second").state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_dry_run_writes_nothing(run_recipe, tmp_path: Path) -> None:
+    done = run_recipe("pretrain.py", "--model", "gpt2", "--dry_run", "--use_cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "86,041,344" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_yaml_sets_defaults_and_the_command_line_wins(run_recipe, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "model: gpt2\nmax_steps: 77\ngain_range: [2.0, 5e0]\nlearning_rate: 1e-3\nbf16: false\n"
+        "lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 1.0e-5}\nuse_cpu: true\n"
+    )
+    flags = ["--config", "c.yaml", "--dry_run", "--config_overrides", "n_layer=1,n_embd=16,n_head=1"]
+    assert "77 steps" in run_recipe("pretrain.py", *flags, cwd=tmp_path).stdout
+    assert "5 steps" in run_recipe("pretrain.py", *flags, "--max_steps", "5", cwd=tmp_path).stdout
+
+
+def test_paper_preset_follows_the_batch(run_recipe, tmp_path: Path) -> None:
+    flags = ["--model", "gpt2", "--preset", "paper", "--per_device_train_batch_size", "4", "--dry_run", "--use_cpu"]
+    done = run_recipe("pretrain.py", *flags, "--max_steps", "10", cwd=tmp_path)
+    assert "10 rounds x 8 rows" in done.stdout and "lstm 100%" in done.stdout, done.stderr
+
+
+BAD = {
+    "unknown model": (["--model", "gpt22"], "--model"),
+    "model is missing": ([], "--model"),
+    "not a causal model": (["--model", "t5"], "--model"),
+    "unknown family": (["--model", "gpt2", "--machines", "lstmm"], "unknown machine family 'lstmm'"),
+    "unknown flag": (["--model", "gpt2", "--speed", "3"], "--speed"),
+    "not a number": (["--model", "gpt2", "--max_steps", "many"], "--max_steps"),
+    "unknown choice": (["--model", "gpt2", "--alphabet", "greek"], "--alphabet"),
+    "context too long": (["--model", "gpt2", "--context_length", "1025"], "--context_length"),
+    "alphabet too large": (["--model", "gpt2", "--alphabet_size", "257"], "alphabet_size is 257"),
+    "source batch too large": (["--model", "gpt2", "--source_batch", "4096"], "source_batch is 4096"),
+    "odd buffer": (["--model", "gpt2", "--buffer_size", "333"], "buffer_size must be even"),
+    "negative size": (["--model", "gpt2", "--hidden_size", "-4"], "hidden_size must be at least 1"),
+    "no steps": (["--model", "gpt2", "--max_steps", "0"], "max_steps must be positive"),
+    "workers": (["--model", "gpt2", "--dataloader_num_workers", "2"], "dataloader_num_workers must be 0"),
+    "text missing": (["--model", "gpt2", "--eval_text", "a=nowhere.txt"], "--eval_text: cannot read nowhere.txt"),
+    "text empty": (["--model", "gpt2", "--eval_text", "a=empty.txt"], "--eval_text: empty.txt is empty"),
+    "text too short": (["--model", "gpt2", "--eval_text", "a=short.txt"], "--eval_text a has 5 bytes"),
+    "text binary": (["--model", "gpt2", "--eval_text", "a=binary.txt"], "--eval_text: cannot read binary.txt"),
+    "text without name": (["--model", "gpt2", "--eval_text", "short.txt"], "--eval_text takes NAME=PATH"),
+    "folder of another run": (["--model", "gpt2", "--output_dir", "used"], "--output_dir: used holds another run"),
+    "output is a file": (["--model", "gpt2", "--output_dir", "short.txt"], "--output_dir: short.txt is a file"),
+    "resume from nothing": (["--model", "gpt2", "--resume_from_checkpoint", "used"], "--resume_from_checkpoint: used"),
+    "no yaml": (["--config", "nowhere.yaml"], "--config: cannot read nowhere.yaml"),
+    "unknown yaml key": (["--config", "typo.yaml"], "unknown key 'machine'; did you mean 'machines'?"),
+    "yaml is a list": (["--config", "list.yaml"], "--config: list.yaml must hold flags"),
+    "broken yaml": (["--config", "broken.yaml"], "--config: cannot read broken.yaml"),
+    "bad yaml value": (["--config", "value.yaml"], "--max_steps"),
+    "tokenizer": (["--model", "gpt2", "--tokenizer", "none-such"], "--tokenizer: no tokenizer"),
+    "overrides": (["--model", "gpt2", "--config_overrides", "layers=2"], "--config_overrides"),
+    "warm start": (["--model", "gpt2", "--warm_start", "used"], "--warm_start: no model at 'used'"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bad_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "empty.txt").write_text("")
+    (folder / "short.txt").write_text("short")
+    (folder / "binary.txt").write_bytes(bytes(range(256)) * 40)
+    (folder / "used").mkdir()
+    (folder / "used" / "model.safetensors").write_text("")
+    (folder / "typo.yaml").write_text("model: gpt2\nmachine: lstm\n")
+    (folder / "list.yaml").write_text("- model\n")
+    (folder / "broken.yaml").write_text("model: [\n")
+    (folder / "value.yaml").write_text("model: gpt2\nmax_steps: soon\n")
+    return folder
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_and_status_2(case: str, bad_folder: Path, monkeypatch, capsys) -> None:
+    """In this process, since the imports are most of the time; `test_usage_errors_of_a_process` runs some for real."""
+    flags, message = BAD[case]
+    before = sorted(bad_folder.rglob("*"))
+    monkeypatch.chdir(bad_folder)
+    monkeypatch.setattr("sys.argv", ["pretrain.py", "--use_cpu", *flags])
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    import pretrain
+
+    with pytest.raises(SystemExit) as exited:
+        pretrain.main()
+    shown = capsys.readouterr()
+    assert exited.value.code == 2
+    assert message in shown.err and len(shown.err.strip().splitlines()) == 1, shown.err
+    assert "Plan" not in shown.out
+    assert sorted(bad_folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "recipe, flags, message",
+    [
+        ("pretrain.py", ["--model", "gpt2", "--machines", "lstm=x"], "machines"),
+        ("finetune.py", ["--model", "used", "--train_file", "short.txt"], "--model"),
+        ("finetune.py", ["--model", "used"], "--train_file or --dataset"),
+    ],
+)
+def test_usage_errors_of_a_process(recipe: str, flags: list[str], message: str, bad_folder: Path, run_recipe) -> None:
+    before = sorted(bad_folder.rglob("*"))
+    done = run_recipe(recipe, *flags, cwd=bad_folder)
+    assert done.returncode == 2 and message in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert sorted(bad_folder.rglob("*")) == before
+
+
+def test_every_configuration_file_is_accepted(run_recipe, tmp_path: Path) -> None:
+    for path in sorted((ROOT / "recipes" / "configs").glob("*.yaml")):
+        done = run_recipe("pretrain.py", "--config", str(path), "--dry_run", "--use_cpu", "--bf16", "false", cwd=tmp_path)
+        assert done.returncode == 0 and "Plan:" in done.stdout, done.stderr
