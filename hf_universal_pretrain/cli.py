@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+import torch
 import yaml
 from transformers import HfArgumentParser
 
@@ -35,6 +36,13 @@ def usage_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         exit_with_usage_error(error)
+
+
+def use_all_cores() -> None:
+    """Gives this process its share of the cores: `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 unless
+    told otherwise, which leaves all cores but one of a laptop idle."""
+    if os.environ.get("OMP_NUM_THREADS") == "1":
+        torch.set_num_threads(max(1, os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def parse_args(

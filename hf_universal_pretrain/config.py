@@ -82,10 +82,10 @@ class SyntheticUPConfig:
         default=8, metadata={"help": "Machines of a family in a round; each serves an equal share of the rows."}
     )
     redraw_every: int = field(default=1, metadata={"help": "Rounds between two draws of new machines."})
-    source_batch: int = field(default=64, metadata={"help": "Rows generated in a round."})
-    buffer_size: int = field(default=1024, metadata={"help": "Rows in the buffer of one process."})
+    source_batch: int = field(default=256, metadata={"help": "Rows generated in a round."})
+    buffer_size: int = field(default=2048, metadata={"help": "Rows in the buffer of one process."})
     rows_per_round: int = field(
-        default=64,
+        default=256,
         metadata={
             "help": "Training rows that a process draws between two rounds; source_batch / rows_per_round is how many "
             "rows are generated for each one trained on."
@@ -93,9 +93,9 @@ class SyntheticUPConfig:
     )
     reset_every: int = field(default=1, metadata={"help": "Rounds between two resets of rows to noise."})
     num_resets: int = field(
-        default=4, metadata={"help": "Rows that a reset turns into noise: half uniform, half constant rows. Even."}
+        default=16, metadata={"help": "Rows that a reset turns into noise: half uniform, half constant rows. Even."}
     )
-    burn_in_rounds: int = field(default=16, metadata={"help": "Rounds before the first row is served."})
+    burn_in_rounds: int = field(default=8, metadata={"help": "Rounds before the first row is served."})
     stream_seed: int = field(default=0, metadata={"help": "Seed of the machines and the buffer."})
 
     def __post_init__(self) -> None:

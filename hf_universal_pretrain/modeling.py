@@ -5,6 +5,7 @@ import difflib
 from pathlib import Path
 
 import torch
+import yaml
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -62,8 +63,13 @@ def build_config(name: str, tokenizer: PreTrainedTokenizerBase, overrides: str |
             raise ValueError(f"--model: no model at {name!r} ({_first_line(error)}); {hint}") from error
     if overrides:
         try:
-            config.update_from_string(overrides)
-        except (ValueError, TypeError) as error:
+            for override in overrides.split(","):
+                key, _, value = override.partition("=")
+                if value and getattr(config, key, "") is None:  # the library leaves these alone: it knows no type
+                    setattr(config, key, yaml.safe_load(value))
+                else:
+                    config.update_from_string(override)
+        except (ValueError, TypeError, yaml.YAMLError) as error:
             raise ValueError(
                 f"--config_overrides {overrides!r}: {_first_line(error)}; the form is n_layer=2,n_embd=128"
             ) from error

@@ -17,7 +17,7 @@ from typing import Any
 from transformers import AutoConfig, TrainingArguments
 
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import parse_args, usage_errors
+from hf_universal_pretrain.cli import parse_args, usage_errors, use_all_cores
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.modeling import build_model, build_tokenizer, check_fits, load_model
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
@@ -93,6 +93,8 @@ def main() -> None:
         )
 
     # ---- Training ----
+    if args.device.type == "cpu":
+        use_all_cores()
     trainer = BitsTrainer(
         model=model,
         args=args,

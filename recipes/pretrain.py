@@ -15,7 +15,7 @@ from typing import Any
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import parse_args, usage_errors
+from hf_universal_pretrain.cli import parse_args, usage_errors, use_all_cores
 from hf_universal_pretrain.config import paper_settings
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
@@ -96,6 +96,8 @@ def main() -> None:
         return
 
     # ---- Training ----
+    if args.device.type == "cpu":
+        use_all_cores()
     trainer = UPTrainer(
         model=model,
         args=args,

@@ -14,8 +14,8 @@ from hf_universal_pretrain.text import interpreter_texts
 @pytest.fixture
 def trainer(tmp_path: Path, small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_model) -> UPTrainer:
     args = UPConfig(
-        str(tmp_path / "my-model"), max_steps=3, use_cpu=True, save_strategy="no", eval_on_start=True, disable_tqdm=True,
-        learning_rate=0.0123, logging_steps=1,
+        str(tmp_path / "my-model"), max_steps=3, use_cpu=True, save_strategy="no", disable_tqdm=True,
+        eval_on_start=True, learning_rate=0.0123, logging_steps=1,
     )  # fmt: skip
     trainer = UPTrainer(
         model=make_model(),
@@ -61,14 +61,18 @@ def test_card_is_rewritten_as_long_as_nobody_touched_it(trainer: UPTrainer) -> N
 
 
 def test_what_a_person_wrote_around_our_text_is_kept(trainer: UPTrainer) -> None:
-    readme(trainer).write_text(readme(trainer).read_text().replace("# my-model", "# Mine\n\nPlease read.") + "\nThanks.\n")
+    readme(trainer).write_text(
+        readme(trainer).read_text().replace("# my-model", "# Mine\n\nPlease read.") + "\nThanks.\n"
+    )
     trainer.state.global_step = 1234
     write_model_card(trainer)
     text = readme(trainer).read_text()
     assert "# Mine\n\nPlease read." in text and text.endswith("\nThanks.\n") and "1,234 steps" in text
 
 
-@pytest.mark.parametrize("edit", [("seen no text", "seen no text at all"), ("<!-- hf_universal_pretrain: end -->", "")])
+@pytest.mark.parametrize(
+    "edit", [("seen no text", "seen no text at all"), ("<!-- hf_universal_pretrain: end -->", "")]
+)
 def test_a_card_edited_by_hand_is_left_alone(trainer: UPTrainer, edit: tuple[str, str], caplog) -> None:
     edited = readme(trainer).read_text().replace(*edit)
     readme(trainer).write_text(edited)

@@ -8,13 +8,14 @@ from transformers import ByT5Tokenizer, LlamaConfig
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
 
 
+SMALL = "num_hidden_layers=2,hidden_size=32"
 TINY = {
     "gpt2": "n_layer=2,n_embd=32,n_head=2,n_positions=64",
-    "llama": "num_hidden_layers=2,hidden_size=32,num_attention_heads=2,num_key_value_heads=1,intermediate_size=64,max_position_embeddings=64",
-    "gpt_neox": "num_hidden_layers=2,hidden_size=32,num_attention_heads=2,intermediate_size=64,max_position_embeddings=64",
-    "mamba": "num_hidden_layers=2,hidden_size=32,state_size=8",
-    "qwen3": "num_hidden_layers=2,hidden_size=32,num_attention_heads=2,num_key_value_heads=1,intermediate_size=64,head_dim=16",
-}  # fmt: skip
+    "llama": f"{SMALL},num_attention_heads=2,num_key_value_heads=1,intermediate_size=64",
+    "gpt_neox": f"{SMALL},num_attention_heads=2,intermediate_size=64",
+    "mamba": f"{SMALL},state_size=8",
+    "qwen3": f"{SMALL},num_attention_heads=2,num_key_value_heads=1,intermediate_size=64,head_dim=16",
+}
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -36,6 +37,19 @@ def test_the_name_of_an_architecture_gives_its_full_default(tokenizer: ByT5Token
     # 12 layers of 12 d^2 + 13 d, the last norm 2 d, positions 1024 d, tokens 259 d
     assert model.num_parameters() == 12 * (12 * 768**2 + 13 * 768) + (2 + 1024 + 259) * 768
     assert next(model.parameters()).device.type == "meta"
+
+
+def test_overrides_of_every_type(tokenizer: ByT5Tokenizer) -> None:
+    """Also of settings that are None by default, which the library's own parser refuses."""
+    config = build_config(
+        "gpt2", tokenizer, "n_inner=128,resid_pdrop=0,initializer_range=8e-2,scale_attn_weights=false"
+    )
+    assert (config.n_inner, config.resid_pdrop, config.initializer_range, config.scale_attn_weights) == (
+        128,
+        0.0,
+        0.08,
+        False,
+    )
 
 
 def test_same_seed_same_weights_and_no_trace_in_the_global_state(tokenizer: ByT5Tokenizer) -> None:

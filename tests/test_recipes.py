@@ -37,10 +37,22 @@ def test_pretrain_then_finetune_and_scratch(run_recipe, text: Path, tmp_path: Pa
     packed = tmp_path / "text.txt.gz"
     packed.write_bytes(gzip.compress(text.read_bytes()))
     common = ["--model", "out/tiny", "--train_file", str(packed), "--eval_file", str(text), "--context_length", "32"]
-    common += ["--max_steps", "60", "--use_cpu", "--eval_windows", "4", "--save_strategy", "no", "--learning_rate", "1e-2"]
+    common += [
+        "--max_steps",
+        "60",
+        "--use_cpu",
+        "--eval_windows",
+        "4",
+        "--save_strategy",
+        "no",
+        "--learning_rate",
+        "1e-2",
+    ]
     warm = run_recipe("finetune.py", *common, cwd=tmp_path)
     assert warm.returncode == 0, warm.stderr
-    scratch = run_recipe("finetune.py", *common, "--from_scratch", "--compare_with", "out/tiny-finetuned", cwd=tmp_path)
+    scratch = run_recipe(
+        "finetune.py", *common, "--from_scratch", "--compare_with", "out/tiny-finetuned", cwd=tmp_path
+    )
     assert scratch.returncode == 0, scratch.stderr
     results = {}
     for name in ("tiny-finetuned", "tiny-scratch"):
@@ -189,5 +201,7 @@ def test_usage_errors_of_a_process(recipe: str, flags: list[str], message: str, 
 
 def test_every_configuration_file_is_accepted(run_recipe, tmp_path: Path) -> None:
     for path in sorted((ROOT / "recipes" / "configs").glob("*.yaml")):
-        done = run_recipe("pretrain.py", "--config", str(path), "--dry_run", "--use_cpu", "--bf16", "false", cwd=tmp_path)
+        done = run_recipe(
+            "pretrain.py", "--config", str(path), "--dry_run", "--use_cpu", "--bf16", "false", cwd=tmp_path
+        )
         assert done.returncode == 0 and "Plan:" in done.stdout, done.stderr

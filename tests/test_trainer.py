@@ -15,10 +15,10 @@ from hf_universal_pretrain.text import interpreter_texts
 @pytest.fixture
 def make_trainer(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_model):
     def make(folder: Path, data: SyntheticUPConfig = small_data, model=None, callbacks=None, **settings) -> UPTrainer:
-        defaults = dict(
-            max_steps=6, per_device_train_batch_size=4, use_cpu=True, warmup_steps=2, save_strategy="no", disable_tqdm=True,
-            logging_steps=1, learning_rate=1e-2,
-        )  # fmt: skip
+        defaults = {
+            "max_steps": 6, "per_device_train_batch_size": 4, "use_cpu": True, "warmup_steps": 2,
+            "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1, "learning_rate": 1e-2,
+        }  # fmt: skip
         windows = {"english": cut_windows(interpreter_texts()["english"], 32, 6)}
         return UPTrainer(
             model=model or make_model(),
@@ -38,9 +38,11 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_resume_is_exact(stop: int, make_trainer, tmp_path: Path) -> None:
-    """Dropout on, 2 accumulation steps, evaluation in between: a stop at any step changes no weight, row or random state."""
-    settings = dict(save_strategy="steps", save_steps=1, save_total_limit=None, gradient_accumulation_steps=2)
-    settings |= dict(eval_strategy="steps", eval_steps=2)
+    """Dropout, accumulation and evaluation on: a stop at any step changes no weight, row or random state."""
+    settings = {
+        "save_strategy": "steps", "save_steps": 1, "save_total_limit": None, "gradient_accumulation_steps": 2,
+        "eval_strategy": "steps", "eval_steps": 2,
+    }  # fmt: skip
     whole = make_trainer(tmp_path / "whole", **settings)
     whole.train()
 
@@ -69,7 +71,7 @@ def test_resume_without_a_stream_state_warns_and_goes_on(make_trainer, tmp_path:
 
 
 def test_untrained_gpt2_logs_ln_v(make_trainer, make_model, small_data, tokenizer, tmp_path: Path) -> None:
-    """Rate 0: the logged loss is the mean over all predictions, about ln V; not (T - 1) / T of it, an eighth less here."""
+    """Rate 0: the logged loss is the mean over all predictions, about ln V; not (T - 1) / T of it, 1/8 less here."""
     data = dataclasses.replace(small_data, context_length=8, seed_length=2)
     calm = "n_layer=2,n_embd=32,n_head=2,n_positions=64,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
     for accumulation in (1, 2):

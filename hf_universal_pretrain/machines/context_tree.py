@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
@@ -96,24 +97,21 @@ class ContextTrees:
         rows, length = conditions.shape
         device = conditions.device
         max_depth = self.theta.shape[1] - 1
-        fresh = torch.multinomial(self.base, length, replacement=True, generator=generator)
-        chance = torch.rand(rows, length, max_depth + 1, generator=generator, device=device)
-        output = fresh.clone()
+        depths = torch.arange(max_depth + 1, dtype=torch.int8, device=device)
+        theta = torch.where(depths <= self.depth, self.theta, torch.inf)  # a context that is too long is never copied
+        chance = torch.rand(length, rows, max_depth + 1, generator=generator, device=device)
+        output = torch.multinomial(self.base, length, replacement=True, generator=generator)
         # agree[r, j]: how many symbols before position j equal those before the position that is being written
         agree = torch.zeros(rows, 1, dtype=torch.int8, device=device)
         for t in range(1, length):
             longer = (agree[:, : t - 1] + 1).clamp_(max=max_depth)
-            agree = torch.zeros(rows, t, dtype=torch.int8, device=device)
-            agree[:, 1:] = torch.where(output[:, : t - 1] == output[:, t - 1 : t], longer, 0)
+            longer *= output[:, : t - 1] == output[:, t - 1 : t]
+            agree = F.pad(longer, (1, 0))
+            count = (agree.unsqueeze(-1) >= depths).sum(1)
+            copies = chance[t] * (count + theta) < count
+            deepest = (copies * (depths + 1)).amax(1, keepdim=True) - 1  # -1: nowhere, the symbol stays fresh
             # the largest random score among the occurrences is a uniform choice of one of them
             score = torch.rand(rows, t, generator=generator, device=device)
-            done = torch.zeros(rows, 1, dtype=torch.bool, device=device)
-            for d in range(max_depth, -1, -1):
-                occurs = agree >= d
-                count = occurs.sum(-1, keepdim=True)
-                copies = chance[:, t, d : d + 1] * (count + self.theta[:, d : d + 1]) < count
-                copies &= ~done & (self.depth >= d)
-                choice = torch.where(occurs, score, -1.0).argmax(-1, keepdim=True)
-                output[:, t : t + 1] = torch.where(copies, output.gather(1, choice), output[:, t : t + 1])
-                done |= copies
+            choice = (score * (agree >= deepest)).argmax(-1, keepdim=True)
+            output[:, t : t + 1] = torch.where(deepest >= 0, output.gather(1, choice), output[:, t : t + 1])
         return output

@@ -12,7 +12,7 @@ import torch
 pytestmark = pytest.mark.distributed
 
 # Trains 5 steps and leaves what each process saw and ended with. 4 rows a process and step, two accumulation steps.
-SCRIPT = '''
+SCRIPT = """
 import sys
 import torch
 from transformers import TrainerCallback
@@ -41,7 +41,7 @@ torch.save(
      "weights": model.state_dict(), "buffer": dataset.buffer.rows, "history": trainer.state.log_history},
     f"{out}-{'resumed' if resume else 'whole'}-{args.process_index}.pt",
 )
-'''
+"""
 
 
 def torchrun(script: Path, *arguments: str) -> None:

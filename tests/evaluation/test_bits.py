@@ -41,7 +41,8 @@ def test_bits_of_a_known_distribution(tokenizer: ByT5Tokenizer) -> None:
 
 
 def test_an_untrained_model_needs_log_v_bits_and_keeps_its_mode(tokenizer: ByT5Tokenizer) -> None:
-    model = build_model(build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=1,n_positions=32"), 0).train()
+    config = build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=1,n_positions=32")
+    model = build_model(config, 0).train()
     windows = cut_windows(bytes(range(256)) * 4, 32, 20)
     bits = bits_per_byte(model, tokenizer, windows, batch_size=3)
     assert bits.mean().item() == pytest.approx(math.log2(259), rel=0.02)
@@ -68,7 +69,7 @@ def test_tokens_cover_all_bytes_once(word_tokenizer: PreTrainedTokenizerFast) ->
 
 
 def test_bits_of_long_tokens_are_spread_over_their_bytes(word_tokenizer: PreTrainedTokenizerFast) -> None:
-    """A uniform model over V tokens pays log2 V a token: bits per byte = log2 V * tokens / bytes of the second half."""
+    """A uniform model over V tokens pays log2 V a token: bits per byte = log2 V tokens / bytes of the second half."""
     text = b"the cat and the hat and the bat."
     window = torch.frombuffer(bytearray(text), dtype=torch.uint8).unsqueeze(0)
     vocabulary = len(word_tokenizer)

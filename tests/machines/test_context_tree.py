@@ -10,7 +10,7 @@ def plain_successor_counts(row: list[int], t: int, depth: int) -> list[int]:
 
 
 def test_strong_copying_follows_the_longest_context() -> None:
-    """With theta_d = 0 for d <= depth, each symbol is the successor of an earlier occurrence of the longest context."""
+    """With theta_d = 0 for d > 0, each symbol is the successor of an earlier occurrence of the longest context."""
     generator = torch.Generator().manual_seed(0)
     rows, length, depth = 16, 80, 3
     base = zipf_base(rows, 8, (8, 8), (0, 0), generator)
@@ -32,7 +32,7 @@ def test_strong_copying_follows_the_longest_context() -> None:
 
 
 def test_depth_0_is_a_dirichlet_source() -> None:
-    """Depth 0 is Polya's urn: two symbols agree with probability (1 + theta * sum p^2) / (1 + theta), at any distance."""
+    """Depth 0 is Polya's urn: two symbols agree with probability (1 + theta sum p^2) / (1 + theta), however far."""
     generator = torch.Generator().manual_seed(0)
     rows, theta = 40_000, 3.0
     base = torch.full((rows, 4), 0.25)

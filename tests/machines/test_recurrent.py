@@ -92,7 +92,7 @@ def test_temperature_samples_the_softmax() -> None:
 
 
 def test_gain_laws() -> None:
-    """log-uniform gains have a uniform logarithm; fourth-power gains a uniform fourth root, as m^4 with m in [1, 3.5]."""
+    """log-uniform gains have a uniform logarithm; fourth-power gains are m^4 with m uniform in [1, 3.5]."""
     generator = torch.Generator().manual_seed(0)
     for law, unit in (
         ("log_uniform", lambda gain: gain.log() / torch.tensor(3.5**4).log()),
