@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import re
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import TrainingArguments
 
+from hf_universal_pretrain.callbacks import duration
 from hf_universal_pretrain.plotting import plot_runs
 from hf_universal_pretrain.report import bits_results
 
@@ -26,16 +26,12 @@ TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 BEGIN = "<!-- hf_universal_pretrain: begin"
 END = "<!-- hf_universal_pretrain: end -->"
 _OURS = re.compile(re.escape(BEGIN) + r" (\w*) -->\n(.*)" + re.escape(END), re.DOTALL)
-# settings that say where and how a run happened, not what it trained
-_NOT_A_RECIPE = {
-    "output_dir",
-    "hub_token",
-    "hub_model_id",
-    "push_to_hub",
-    "run_name",
-    "report_to",
-    "resume_from_checkpoint",
-}
+# the training arguments that decide what is learned
+RECIPE = (
+    "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type",
+    "lr_scheduler_kwargs", "warmup_steps", "optim", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
+    "max_grad_norm", "bf16", "fp16", "torch_compile", "seed",
+)  # fmt: skip
 
 
 def write_model_card(trainer: "BitsTrainer") -> None:
@@ -83,7 +79,6 @@ def _render(trainer: "BitsTrainer", results: dict[str, dict[str, Any]]) -> str:
         tags=["universal-pretraining", "synthetic-data", "hf_universal_pretrain"]
         if data
         else ["hf_universal_pretrain"],
-        datasets=[],
     )
     seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)
     card = ModelCard.from_template(
@@ -104,10 +99,10 @@ def _render(trainer: "BitsTrainer", results: dict[str, dict[str, Any]]) -> str:
         tokens=f"{trainer.tokens_at(trainer.state.global_step):,}",
         flops=f"{trainer.state.total_flos:.2e}",
         rounds=f"{trainer.train_dataset.rounds:,}" if data else None,
-        hours=f"{seconds / 3600:.2f} hours",
+        time=duration(seconds),
         hardware=_hardware(args),
         data_settings=yaml.safe_dump(data.to_dict(), sort_keys=False) if data else None,
-        training_settings=yaml.safe_dump(_training_settings(args), sort_keys=False),
+        training_settings=yaml.safe_dump(_training_settings(trainer), sort_keys=False),
         versions=", ".join(
             f"{p} {version(p)}" for p in ("hf_universal_pretrain", "transformers", "torch", "accelerate")
         ),
@@ -118,20 +113,13 @@ def _render(trainer: "BitsTrainer", results: dict[str, dict[str, Any]]) -> str:
     return text.replace(f"{BEGIN}  -->", f"{BEGIN} {_digest(body)} -->")
 
 
-def _training_settings(args: TrainingArguments) -> dict[str, Any]:
-    """The arguments that differ from the stock defaults, without those that do not change what is learned."""
-    settings = args.to_dict()
-    defaults = {f.name: f.default for f in fields(TrainingArguments)}
-    return {
-        key: value
-        for key, value in settings.items()
-        if key in defaults and value != defaults[key] and key not in _NOT_A_RECIPE
-        and isinstance(value, (bool, int, float, str)) and not key.startswith(("logging_", "save_", "eval_", "hub_"))
-    }  # fmt: skip
+def _training_settings(trainer: "BitsTrainer") -> dict[str, Any]:
+    settings = trainer.args.to_dict()
+    processes = trainer.args.world_size
+    return {"context_length": trainer.context_length, "processes": processes, **{key: settings[key] for key in RECIPE}}
 
 
 def _hardware(args: TrainingArguments) -> str:
-    kind = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else f"{args.device.type.upper()}"
-    return (
-        f"{args.world_size} x {kind}" if args.device.type == "cuda" else f"{kind}, {torch.get_num_threads()} threads"
-    )
+    if args.device.type == "cuda":
+        return f"{args.world_size} x {torch.cuda.get_device_name(args.device)}"
+    return f"{args.world_size * torch.get_num_threads()} {args.device.type.upper()} cores"
