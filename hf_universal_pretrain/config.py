@@ -27,7 +27,7 @@ class SyntheticUPConfig:
     """
 
     machines: str = field(
-        default="context_tree=0.75,lstm=0.25",
+        default="context_tree=0.9,lstm=0.1",
         metadata={
             "help": "Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. "
             f"Families: {', '.join(FAMILIES)}."
@@ -93,9 +93,9 @@ class SyntheticUPConfig:
     )
     reset_every: int = field(default=1, metadata={"help": "Rounds between two resets of rows to noise."})
     num_resets: int = field(
-        default=16, metadata={"help": "Rows that a reset turns into noise: half uniform, half constant rows. Even."}
+        default=4, metadata={"help": "Rows that a reset turns into noise: half uniform, half constant rows. Even."}
     )
-    burn_in_rounds: int = field(default=8, metadata={"help": "Rounds before the first row is served."})
+    burn_in_rounds: int = field(default=24, metadata={"help": "Rounds before the first row is served."})
     stream_seed: int = field(default=0, metadata={"help": "Seed of the machines and the buffer."})
 
     def __post_init__(self) -> None:

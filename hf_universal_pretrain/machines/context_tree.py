@@ -41,7 +41,7 @@ class ContextTreeFamily(MachineFamily):
     """
 
     max_depth: int = 4
-    base_symbols_range: tuple[float, float] = (2, 256)
+    base_symbols_range: tuple[float, float] = (8, 256)
     base_exponent_range: tuple[float, float] = (0.0, 1.5)
     root_strength_range: tuple[float, float] = (5.0, 500.0)
     strength_range: tuple[float, float] = (2.0, 200.0)
