@@ -61,32 +61,34 @@ class BufferEnrichmentCallback(TrainerCallback):
 
 
 class TimeEstimateCallback(TrainerCallback):
-    """After the first steps, says how long the run will take at their pace.
+    """After the first steps, says how long the run will take at their pace. The very first is not timed (compilation).
 
     Args:
-        skip: steps that are not timed (compilation, caches).
-        measure: steps that are.
+        steps: steps that are timed at most.
+        seconds: time after which fewer steps will do.
     """
 
-    def __init__(self, skip: int = 5, measure: int = 20) -> None:
-        self.skip, self.measure = skip, measure
+    def __init__(self, steps: int = 20, seconds: float = 10.0) -> None:
+        self.steps, self.seconds = steps, seconds
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.first_step = state.global_step
+        self.first_step = state.global_step + 1
+        self.told = not state.is_world_process_zero
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        done = state.global_step - self.first_step
-        if done == self.skip:
-            self.began = time.perf_counter()
-        elif done == self.skip + self.measure and state.is_world_process_zero:
-            seconds_a_step = (time.perf_counter() - self.began) / self.measure
-            left = seconds_a_step * (state.max_steps - state.global_step)
-            pace = f"{seconds_a_step:.2f} s" if seconds_a_step > 0.1 else f"{1000 * seconds_a_step:.1f} ms"
-            tqdm.write(f"At {pace} a step on this device, the rest takes about {duration(left)}.")
+        now, timed = time.perf_counter(), state.global_step - self.first_step
+        if timed == 0:
+            self.began = now
+        elif not self.told and (timed == self.steps or now - self.began > self.seconds):
+            self.told = True
+            pace = (now - self.began) / timed
+            left = pace * (state.max_steps - state.global_step)
+            shown = f"{pace:.2f} s" if pace > 0.1 else f"{1000 * pace:.1f} ms"
+            tqdm.write(f"At {shown} a step on this device, the rest takes about {duration(left)}.")
 
 
 def duration(seconds: float) -> str:

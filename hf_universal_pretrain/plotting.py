@@ -49,6 +49,7 @@ def plot_runs(
             panel.annotate(
                 name, (0.99, bits), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=color
             )
+        panel.margins(y=0.1)
         panel.set(title=text, xlabel="step", ylabel="bits per byte")
     for axis in axes[0]:
         axis.grid(alpha=0.3)

@@ -52,13 +52,13 @@ class BitsTrainer(Trainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte`."""
-        began = time.perf_counter()
-        metrics = {
-            f"{metric_key_prefix}_{name}_bits_per_byte": bits_per_byte(
-                self.model, self.processing_class, windows, self.args.per_device_eval_batch_size
-            ).mean().item()
-            for name, windows in self.eval_windows.items()
-        }  # fmt: skip
+        began, metrics = time.perf_counter(), {}
+        for name, windows in self.eval_windows.items():
+            progress = f"Measuring {name}" if self.is_local_process_zero() and not self.args.disable_tqdm else None
+            bits = bits_per_byte(
+                self.model, self.processing_class, windows, self.args.per_device_eval_batch_size, progress
+            )
+            metrics[f"{metric_key_prefix}_{name}_bits_per_byte"] = bits.mean().item()
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -43,7 +43,7 @@ class ScriptArguments:
         default=False, metadata={"help": "Start from random weights of the same configuration."}
     )
     context_length: int = field(default=256, metadata={"help": "Tokens in a training row, and bytes in a window."})
-    eval_windows: int = field(default=200, metadata={"help": "Windows of the evaluation text."})
+    eval_windows: int = field(default=50, metadata={"help": "Windows of the evaluation text."})
     compare_with: list[str] = field(
         default_factory=list, metadata={"help": "Folders of runs whose curves are drawn beside this one's."}
     )

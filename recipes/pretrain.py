@@ -55,7 +55,7 @@ class ScriptArguments:
             "language reference and a module of its standard library."
         },
     )
-    eval_windows: int = field(default=200, metadata={"help": "Windows of each text, of context_length bytes."})
+    eval_windows: int = field(default=50, metadata={"help": "Windows of each text, of context_length bytes."})
     dry_run: bool = field(default=False, metadata={"help": "Print the plan, write nothing, and stop."})
 
 

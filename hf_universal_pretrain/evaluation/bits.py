@@ -9,6 +9,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_universal_pretrain.text import encode
@@ -32,7 +33,11 @@ def cut_windows(text: bytes, length: int, count: int, name: str = "text") -> Ten
 
 @torch.no_grad()
 def bits_per_byte(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, windows: Tensor, batch_size: int = 16
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    windows: Tensor,
+    batch_size: int = 16,
+    progress: str | None = None,
 ) -> Tensor:
     """Bits per byte of the model over the second half of each window, without any text before the window.
 
@@ -44,6 +49,7 @@ def bits_per_byte(
         tokenizer: whose tokens it reads.
         windows: `(count, length)` uint8.
         batch_size: windows in one forward pass.
+        progress: title of a progress bar, shown where this takes more than two seconds; None for no bar.
 
     Returns:
         `(count,)` float64 on the CPU.
@@ -52,7 +58,7 @@ def bits_per_byte(
     was_training = model.training
     model.eval()
     results = []
-    for batch in windows.split(batch_size):
+    for batch in tqdm(windows.split(batch_size), progress, delay=2, leave=False, disable=progress is None):
         encoded = [encode(window.numpy().tobytes(), tokenizer) for window in batch]
         ids = nn.utils.rnn.pad_sequence([ids for ids, _ in encoded], batch_first=True)
         covered = nn.utils.rnn.pad_sequence([covered for _, covered in encoded], batch_first=True)
