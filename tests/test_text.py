@@ -1,0 +1,66 @@
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from transformers import ByT5Tokenizer
+
+from hf_universal_pretrain.text import (
+    TokenBlocks,
+    encode,
+    interpreter_texts,
+    read_dataset,
+    read_named_texts,
+    read_text,
+)
+
+
+def test_reads_plain_and_packed_text(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "a.txt", tmp_path / "a.txt.gz"
+    plain.write_text("grüße", encoding="utf-8")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert read_text(str(plain), "--x") == read_text(str(packed), "--x") == "grüße".encode()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", gzip.compress(b"abc")[:-6]])
+def test_what_is_no_text_is_refused_by_name(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / ("a.gz" if content and content[:2] == b"\x1f\x8b" else "a.txt")
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"--train_file: .*{path.name}"):
+        read_text(str(path), "--train_file")
+
+
+def test_named_texts(tmp_path: Path) -> None:
+    (tmp_path / "a=b.txt").write_text("x")
+    assert read_named_texts([f"one={tmp_path}/a=b.txt"], "--t") == {"one": b"x"}
+    for wrong in (["a"], ["=a"], ["a="], [f"a={tmp_path}/a=b.txt"] * 2):
+        with pytest.raises(ValueError, match="--t takes NAME=PATH"):
+            read_named_texts(wrong, "--t")
+
+
+def test_every_interpreter_has_english_and_python() -> None:
+    texts = interpreter_texts()
+    assert b"def " in texts["python"] and len(texts["english"]) > 100_000
+    compile(texts["python"], "python", "exec")
+    assert texts["english"].count(b" the ") > 1000
+
+
+def test_dataset_folder(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"text": text, "n": 1}) + "\n" for text in ("one", "zwei ü"))
+    (tmp_path / "train.jsonl").write_text(lines)
+    assert read_dataset(str(tmp_path), "text") == "one\n\nzwei ü".encode()
+    with pytest.raises(ValueError, match="--dataset: cannot read column 'body'"):
+        read_dataset(str(tmp_path), "body")
+    with pytest.raises(ValueError, match="--dataset: cannot read.*'no/such'"):
+        read_dataset("no/such", "text")
+
+
+def test_blocks_are_the_text_cut_in_order(tokenizer: ByT5Tokenizer) -> None:
+    text = bytes(range(97, 123))
+    blocks = TokenBlocks(text, tokenizer, 8)
+    assert len(blocks) == 3  # the last two letters do not fill a row
+    assert bytes(token - 3 for i in range(3) for token in blocks[i]["input_ids"].tolist()) == text[:24]
+    assert blocks[1]["labels"].tolist() == encode(b"ijklmnop", tokenizer)[0].tolist()
+    with pytest.raises(ValueError, match="--train_file: 26 tokens"):
+        TokenBlocks(text, tokenizer, 27)
