@@ -21,7 +21,7 @@ from tests.test_modeling import SMALL
     ],
 )
 def test_training_flops_against_a_counter(name: str, overrides: str, tokenizer: ByT5Tokenizer) -> None:
-    """Within 2 % of what torch counts, forward and backward; eager attention reads the whole context, not half of it."""
+    """Within 2 % of what torch counts, forward and backward; eager attention reads all of the context."""
     model = build_model(build_config(name, tokenizer, overrides), 0)
     model.set_attn_implementation("eager")
     rows = torch.randint(3, 259, (2, 128))
