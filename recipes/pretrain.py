@@ -61,7 +61,12 @@ class ScriptArguments:
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this recipe differs from its dataclasses: it measures while it trains, and knows the paper's settings."""
-    changed = {"output_dir": None, "eval_strategy": "steps", "eval_steps": 0.1, "eval_on_start": True}
+    changed = {
+        "output_dir": f"out/{Path(asked.model).name}",
+        "eval_strategy": "steps",
+        "eval_steps": 0.1,
+        "eval_on_start": True,
+    }
     if asked.preset == "paper":
         changed |= paper_settings(asked.per_device_train_batch_size * asked.gradient_accumulation_steps)
     return changed
@@ -72,7 +77,6 @@ def main() -> None:
 
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
-        args.output_dir = args.output_dir or f"out/{Path(script.model).name}"
         resume = checkpoint_to_resume(args)
         tokenizer = build_tokenizer(script.tokenizer)
         if script.warm_start:

@@ -95,7 +95,7 @@ def test_warm_start_takes_the_weights(run_recipe, tmp_path: Path) -> None:
 def test_dry_run_writes_nothing(run_recipe, tmp_path: Path) -> None:
     done = run_recipe("pretrain.py", "--model", "gpt2", "--dry_run", "--use_cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "86,041,344" in done.stdout
+    assert "86,041,344" in done.stdout and "out/gpt2" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
