@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import TrainingArguments
 
 from hf_universal_pretrain.callbacks import duration
+from hf_universal_pretrain.dataset import SyntheticUPDataset
 from hf_universal_pretrain.plotting import plot_runs
 from hf_universal_pretrain.report import bits_results
 
@@ -69,7 +70,7 @@ def _digest(text: str) -> str:
 
 def _render(trainer: "BitsTrainer", results: dict[str, dict[str, Any]]) -> str:
     args, model = trainer.args, trainer.model
-    data = getattr(trainer.train_dataset, "config", None)  # only a synthetic stream has one
+    data = trainer.train_dataset.config if isinstance(trainer.train_dataset, SyntheticUPDataset) else None
     name = args.hub_model_id or Path(args.output_dir).resolve().name
     measured = {text: result for text, result in results.items() if "bits_per_byte" in result}
     card_data = ModelCardData(

@@ -36,31 +36,40 @@ def build_tokenizer(name: str, flag: str = "--tokenizer") -> PreTrainedTokenizer
         ) from error
 
 
-def build_config(name: str, tokenizer: PreTrainedTokenizerBase, overrides: str | None = None) -> PreTrainedConfig:
-    """The configuration of an architecture, made to fit the tokenizer.
+def read_config(name: str) -> PreTrainedConfig:
+    """The configuration of an architecture, as it is.
 
     Args:
         name: an architecture known to transformers (`gpt2`: its default configuration, nothing is downloaded), a local
             folder, or a Hub id.
+
+    Raises:
+        ValueError: if there is no such causal language model.
+    """
+    if name in CONFIG_MAPPING and not Path(name).is_dir():
+        if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise ValueError(f"--model: {name!r} is not a causal language model")
+        return CONFIG_MAPPING[name]()
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        near = difflib.get_close_matches(name, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "give an architecture such as 'gpt2', a folder or a Hub id"
+        raise ValueError(f"--model: no model at {name!r} ({_first_line(error)}); {hint}") from error
+
+
+def build_config(name: str, tokenizer: PreTrainedTokenizerBase, overrides: str | None = None) -> PreTrainedConfig:
+    """The configuration of an architecture, made to fit the tokenizer.
+
+    Args:
+        name: see `read_config`.
         tokenizer: gives the vocabulary's size and the special tokens.
         overrides: changes such as `"n_layer=2,n_embd=128"`.
 
     Raises:
         ValueError: if there is no such model or an override does not fit.
     """
-    if name in CONFIG_MAPPING and not Path(name).is_dir():
-        if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-            raise ValueError(f"--model: {name!r} is not a causal language model")
-        config = CONFIG_MAPPING[name]()
-    else:
-        try:
-            config = AutoConfig.from_pretrained(name)
-        except (OSError, ValueError, KeyError) as error:
-            near = difflib.get_close_matches(name, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, 1)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else "give an architecture such as 'gpt2', a folder or a Hub id"
-            )
-            raise ValueError(f"--model: no model at {name!r} ({_first_line(error)}); {hint}") from error
+    config = read_config(name)
     if overrides:
         try:
             for override in overrides.split(","):

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, TrainingArguments
+from transformers import TrainingArguments
 
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
 from hf_universal_pretrain.cli import parse_args, usage_errors, use_all_cores
 from hf_universal_pretrain.evaluation import cut_windows
-from hf_universal_pretrain.modeling import build_model, build_tokenizer, check_fits, load_model
+from hf_universal_pretrain.modeling import build_model, build_tokenizer, check_fits, load_model, read_config
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
 from hf_universal_pretrain.plotting import read_history
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
@@ -70,9 +70,10 @@ def main() -> None:
         resume = checkpoint_to_resume(args)
         claim_output_folder(args, resume)
         tokenizer = build_tokenizer(script.model, flag="--model")
-        model = load_model(script.model)
         if script.from_scratch:
-            model = build_model(AutoConfig.from_pretrained(script.model), args.seed)
+            model = build_model(read_config(script.model), args.seed)
+        else:
+            model = load_model(script.model)
         check_fits(model, tokenizer, script.context_length)
         if script.train_file:
             text = read_text(script.train_file, "--train_file")

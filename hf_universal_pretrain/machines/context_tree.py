@@ -112,6 +112,6 @@ class ContextTrees:
             deepest = (copies * (depths + 1)).amax(1, keepdim=True) - 1  # -1: nowhere, the symbol stays fresh
             # the largest random score among the occurrences is a uniform choice of one of them
             score = torch.rand(rows, t, generator=generator, device=device)
-            choice = (score * (agree >= deepest)).argmax(-1, keepdim=True)
+            choice = torch.where(agree >= deepest, score, -1.0).argmax(-1, keepdim=True)
             output[:, t : t + 1] = torch.where(deepest >= 0, output.gather(1, choice), output[:, t : t + 1])
         return output
