@@ -14,8 +14,15 @@ SUFFIX = "_bits_per_byte"
 
 
 def read_history(run: str | Path) -> list[dict[str, float]]:
-    """The log history of a run's folder."""
-    return json.loads((Path(run) / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    """The log history of a run's folder.
+
+    Raises:
+        ValueError: if the folder holds no run that has ended or saved its state.
+    """
+    path = Path(run) / "trainer_state.json"
+    if not path.is_file():
+        raise ValueError(f"--compare_with: {run} is not the folder of a run (no trainer_state.json in it)")
+    return json.loads(path.read_text(encoding="utf-8"))["log_history"]
 
 
 def plot_runs(

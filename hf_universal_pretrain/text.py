@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import pydoc_data.topics
+import zlib
 from pathlib import Path
 
 import datasets
@@ -21,7 +22,7 @@ def read_text(path: str, flag: str) -> bytes:
     try:
         data = gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
         data.decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{flag}: cannot read {path} as a UTF-8 text file ({error})") from error
     if not data:
         raise ValueError(f"{flag}: {path} is empty")

@@ -15,6 +15,9 @@ from hf_universal_pretrain.text import (
 )
 
 
+BROKEN = gzip.compress(b"abc")[:10] + b"\xff" * 20  # a good header, then what is no deflate stream
+
+
 def test_reads_plain_and_packed_text(tmp_path: Path) -> None:
     plain, packed = tmp_path / "a.txt", tmp_path / "a.txt.gz"
     plain.write_text("grüße", encoding="utf-8")
@@ -22,7 +25,7 @@ def test_reads_plain_and_packed_text(tmp_path: Path) -> None:
     assert read_text(str(plain), "--x") == read_text(str(packed), "--x") == "grüße".encode()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", gzip.compress(b"abc")[:-6]])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", gzip.compress(b"abc")[:-6], BROKEN])
 def test_what_is_no_text_is_refused_by_name(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / ("a.gz" if content and content[:2] == b"\x1f\x8b" else "a.txt")
     if content is not None:
