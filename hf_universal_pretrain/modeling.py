@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,7 +17,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from hf_universal_pretrain.probe import check_causal
 
 
 def build_tokenizer(name: str, flag: str = "--tokenizer") -> PreTrainedTokenizerBase:
@@ -49,7 +52,13 @@ def read_config(name: str) -> PreTrainedConfig:
     if name in CONFIG_MAPPING and not Path(name).is_dir():
         if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise ValueError(f"--model: {name!r} is not a causal language model")
-        return CONFIG_MAPPING[name]()
+        try:
+            return CONFIG_MAPPING[name]()
+        except Exception as error:  # an architecture whose default does not stand up to its own checks
+            raise ValueError(
+                f"--model: {name!r} has no usable default configuration ({_first_line(error)}); give a folder or a "
+                "Hub id with a config.json"
+            ) from error
     try:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
@@ -71,22 +80,71 @@ def build_config(name: str, tokenizer: PreTrainedTokenizerBase, overrides: str |
     """
     config = read_config(name)
     if overrides:
-        try:
-            for override in overrides.split(","):
-                key, _, value = override.partition("=")
-                if value and getattr(config, key, "") is None:  # the library leaves these alone: it knows no type
-                    setattr(config, key, yaml.safe_load(value))
-                else:
-                    config.update_from_string(override)
-        except (ValueError, TypeError, yaml.YAMLError) as error:
-            raise ValueError(
-                f"--config_overrides {overrides!r}: {_first_line(error)}; the form is n_layer=2,n_embd=128"
-            ) from error
-    text = config.get_text_config()
+        override(config, overrides)
+    return fit_config(config, tokenizer)
+
+
+def override(config: PreTrainedConfig, overrides: str) -> None:
+    """Changes settings of a configuration, as in `"n_layer=2,n_embd=128"`, in place.
+
+    Raises:
+        ValueError: if there is no such setting or the value is of another type.
+    """
+    config = text_part(config)
+    try:
+        for change in overrides.split(","):
+            key, _, value = change.partition("=")
+            if value and getattr(config, key, "") is None:  # the library leaves these alone: it knows no type
+                setattr(config, key, yaml.safe_load(value))
+            else:
+                config.update_from_string(change)
+    except (ValueError, TypeError, StrictDataclassError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"--config_overrides {overrides!r}: {_first_line(error)}; the form is n_layer=2,n_embd=128"
+        ) from error
+
+
+def fit_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """Makes a configuration that of a causal language model which reads the tokenizer's tokens, in place.
+
+    - Of a model that also sees or hears, the language model is taken where that is an architecture of its own.
+    - An encoder that can be a decoder becomes one (`is_decoder`, `causal`): as an encoder it would see what it is to
+      predict.
+    - Vocabulary size and special tokens are the tokenizer's.
+    - What is left open gets the value that all models take it for: as many key as query heads, each as wide as the
+      width divided by the heads.
+
+    Returns:
+        The configuration to build from: `config` or its part for text.
+    """
+    text = text_part(config)
+    if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        config = text
     text.vocab_size = len(tokenizer)
+    if "decoder_vocab_size" in vars(text):
+        text.decoder_vocab_size = len(tokenizer)
     for special in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(text, special, getattr(tokenizer, special))
+        token = getattr(tokenizer, special)
+        try:
+            setattr(text, special, token)
+        except StrictDataclassError:  # some refuse None; a text's beginning is then its predecessor's end
+            setattr(text, special, tokenizer.eos_token_id)
+    if text.is_encoder_decoder:
+        text.is_encoder_decoder = False
+    for setting in ("is_decoder", "causal"):
+        if getattr(text, setting, None) is False:
+            setattr(text, setting, True)
+    if vars(text).get("num_key_value_heads", 0) is None:
+        text.num_key_value_heads = text.num_attention_heads
+    if vars(text).get("head_dim", 0) is None:
+        text.head_dim = text.hidden_size // text.num_attention_heads
     return config
+
+
+def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration of the language model in that of a model which also sees or hears; else `config` itself."""
+    parts = (getattr(config, name, None) for name in ("text_config", "decoder"))
+    return next((part for part in parts if isinstance(part, PreTrainedConfig)), config)
 
 
 def build_model(config: PreTrainedConfig, seed: int, empty: bool = False) -> PreTrainedModel:
@@ -106,8 +164,16 @@ def build_model(config: PreTrainedConfig, seed: int, empty: bool = False) -> Pre
         torch.manual_seed(seed)
         try:
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        except (ValueError, AssertionError, RuntimeError) as error:
-            raise ValueError(f"--model: this configuration makes no model: {_first_line(error)}") from error
+        except Exception as error:  # whatever an architecture says of settings that do not go together
+            raise ValueError(
+                f"--model: this configuration of {config.model_type!r} makes no model ({_first_line(error)}); change it "
+                "with --config_overrides, or give a folder with a complete config.json"
+            ) from error
+    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(
+            f"--model: {config.model_type!r} saves a configuration of type {model.config.model_type!r}, from which "
+            "AutoModelForCausalLM cannot load it again; choose another architecture"
+        )
     return honest_loss(model)
 
 
@@ -136,24 +202,28 @@ def honest_loss(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
-    """Refuses what would end in an index error deep inside the model.
+    """Refuses what would end in an error deep inside the model, or in a loss that means nothing.
 
     Raises:
-        ValueError: if the tokenizer has more tokens than the model embeddings, or a row more tokens than positions.
+        ValueError: if the tokenizer has more tokens than the model embeddings, a row more tokens than positions, or
+            if the model cannot read a row without looking ahead (see `check_causal`).
     """
-    embeddings = model.get_input_embeddings().num_embeddings
+    embeddings = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > embeddings:
         raise ValueError(
             f"--tokenizer: it has {len(tokenizer)} tokens, but the model has only {embeddings} embeddings: give the "
             "tokenizer that the model was made with"
         )
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)  # absent: no limit
-    if positions is not None and context_length > positions:
+    positions = getattr(text_part(model.config), "max_position_embeddings", None)  # absent: no limit
+    if positions is not None and 0 < positions < context_length:
         raise ValueError(
             f"--context_length: {context_length} is more than the {positions} positions of the model: lower it, or "
             "raise the model's with --config_overrides"
         )
+    check_causal(model, context_length)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    """The first line of an error's message, with its kind where the message alone says little."""
+    line = str(error).strip().split("\n")[0]
+    return line if isinstance(error, (ValueError, OSError)) and line else f"{type(error).__name__}: {line}"

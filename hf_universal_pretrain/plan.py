@@ -4,6 +4,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from hf_universal_pretrain.config import SyntheticUPConfig
 from hf_universal_pretrain.machines import build_family
+from hf_universal_pretrain.modeling import text_part
 
 
 def training_flops_per_token(model: PreTrainedModel, context_length: int) -> float:
@@ -12,12 +13,14 @@ def training_flops_per_token(model: PreTrainedModel, context_length: int) -> flo
 
     An estimate: exact for a dense transformer, high for state-space and mixture-of-experts models.
     """
-    config = model.config.get_text_config()
+    config = text_part(model.config)
     weights = model.num_parameters(exclude_embeddings=True)
     output = model.get_output_embeddings()
-    if output.weight is model.get_input_embeddings().weight:
+    if output is not None and output.weight is model.get_input_embeddings().weight:
         weights += output.weight.numel()  # tied: counted out as an embedding
-    return 6.0 * weights + 6.0 * config.num_hidden_layers * config.hidden_size * context_length
+    # a hierarchy of models has no one depth and width: there, attention is left out
+    depth, width = (getattr(config, name, 0) for name in ("num_hidden_layers", "hidden_size"))
+    return 6.0 * weights + 6.0 * depth * width * context_length
 
 
 def generation_flops_per_symbol(config: SyntheticUPConfig) -> float:

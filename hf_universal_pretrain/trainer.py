@@ -15,6 +15,7 @@ from hf_universal_pretrain.callbacks import BufferEnrichmentCallback
 from hf_universal_pretrain.dataset import SyntheticUPDataset
 from hf_universal_pretrain.evaluation import bits_per_byte
 from hf_universal_pretrain.model_card import write_model_card
+from hf_universal_pretrain.probe import causal_loss, has_causal_loss
 from hf_universal_pretrain.report import bits_results, results_table, write_results
 
 
@@ -47,6 +48,8 @@ class BitsTrainer(Trainer):
         self.started_from = started_from
         self.compare_with = compare_with or {}
         kwargs.setdefault("data_collator", default_data_collator)
+        if not has_causal_loss(kwargs["model"]):
+            kwargs.setdefault("compute_loss_func", causal_loss)
         # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
         super().__init__(eval_dataset=self.eval_windows or None, **kwargs)
 
