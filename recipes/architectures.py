@@ -40,7 +40,6 @@ CONTEXT = 64
 _CALM = "initializer_range=0.02"  # their own makes an untrained model too sure of itself
 _INDEXER = "indexer_n_heads=4,indexer_kv_heads=1,indexer_head_dim=64,indexer_budget=2048,indexer_compress_ratio=4"
 NEEDS: dict[str, str] = {
-    "blt": "initializer_range=0.01",
     "deepseek_v2": "num_experts_per_tok=2",
     "dots1": "n_routed_experts=4,n_shared_experts=1,num_experts_per_tok=2",
     "falcon_mamba": _CALM,
