@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import math
 from pathlib import Path
 
 import torch
@@ -67,13 +68,16 @@ def read_config(name: str) -> PreTrainedConfig:
         raise ValueError(f"--model: no model at {name!r} ({_first_line(error)}); {hint}") from error
 
 
-def build_config(name: str, tokenizer: PreTrainedTokenizerBase, overrides: str | None = None) -> PreTrainedConfig:
+def build_config(
+    name: str, tokenizer: PreTrainedTokenizerBase, overrides: str | None = None, pad_vocab_multiple_of: int = 1
+) -> PreTrainedConfig:
     """The configuration of an architecture, made to fit the tokenizer.
 
     Args:
         name: see `read_config`.
         tokenizer: gives the vocabulary's size and the special tokens.
         overrides: changes such as `"n_layer=2,n_embd=128"`.
+        pad_vocab_multiple_of: the vocabulary is rounded up to a multiple of it.
 
     Raises:
         ValueError: if there is no such model or an override does not fit.
@@ -81,7 +85,7 @@ def build_config(name: str, tokenizer: PreTrainedTokenizerBase, overrides: str |
     config = read_config(name)
     if overrides:
         override(config, overrides)
-    return fit_config(config, tokenizer)
+    return fit_config(config, tokenizer, pad_vocab_multiple_of)
 
 
 def override(config: PreTrainedConfig, overrides: str) -> None:
@@ -104,13 +108,15 @@ def override(config: PreTrainedConfig, overrides: str) -> None:
         ) from error
 
 
-def fit_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+def fit_config(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, pad_vocab_multiple_of: int = 1
+) -> PreTrainedConfig:
     """Makes a configuration that of a causal language model which reads the tokenizer's tokens, in place.
 
     - Of a model that also sees or hears, the language model is taken where that is an architecture of its own.
     - An encoder that can be a decoder becomes one (`is_decoder`, `causal`): as an encoder it would see what it is to
       predict.
-    - Vocabulary size and special tokens are the tokenizer's.
+    - Vocabulary size (rounded up to `pad_vocab_multiple_of`) and special tokens are the tokenizer's.
     - What is left open gets the value that all models take it for: as many key as query heads, each as wide as the
       width divided by the heads.
 
@@ -120,9 +126,11 @@ def fit_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> 
     text = text_part(config)
     if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING:
         config = text
-    text.vocab_size = len(tokenizer)
+    if pad_vocab_multiple_of < 1:
+        raise ValueError(f"--pad_vocab_multiple_of must be at least 1, not {pad_vocab_multiple_of}")
+    text.vocab_size = math.ceil(len(tokenizer) / pad_vocab_multiple_of) * pad_vocab_multiple_of
     if "decoder_vocab_size" in vars(text):
-        text.decoder_vocab_size = len(tokenizer)
+        text.decoder_vocab_size = text.vocab_size
     for special in ("bos_token_id", "eos_token_id", "pad_token_id"):
         token = getattr(tokenizer, special)
         try:

@@ -87,10 +87,12 @@ class BitsTrainer(Trainer):
     def finish(self) -> None:
         """Leaves a complete output folder: model, tokenizer, state, results, card and curves; prints the table.
 
-        The texts are measured once more if the last evaluation was before the last step.
+        The texts are measured once more if the last evaluation was before the last step, or was of another model than
+        the best one, which is what `load_best_model_at_end` leaves.
         """
         log = self.state.log_history
-        if self.eval_windows and not any("eval_runtime" in e and e["step"] == self.state.global_step for e in log):
+        measured = any("eval_runtime" in e and e["step"] == self.state.global_step for e in log)
+        if self.eval_windows and (not measured or self.args.load_best_model_at_end):
             self.evaluate()
         self.save_model(_internal_call=True)
         self.save_state()

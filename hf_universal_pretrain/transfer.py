@@ -13,7 +13,7 @@ Every weight belongs to one part, found by the kinds of the modules around it an
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -233,8 +233,3 @@ def transfer_table(table: list[Taken]) -> str:
             ratio = f"{norm / fresh:13.2f}" if fresh else f"{'-':>13}"
             lines.append(f"  {part:<12} {action:<26} {len(rows):>8} {weights:>13,} {ratio}")
     return "\n".join(lines)
-
-
-def as_json(table: list[Taken]) -> list[dict[str, object]]:
-    """For `transfer.json`: one object for each weight."""
-    return [asdict(taken) for taken in table]

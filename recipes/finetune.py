@@ -4,26 +4,42 @@
     python recipes/finetune.py --model out/quickstart --train_file corpus.txt --eval_file held_out.txt \
         --from_scratch --compare_with out/quickstart-finetuned
 
-Both runs see the same rows in the same order (`--seed`). `--compare_with` draws the curves of earlier runs beside this
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --transfer attention
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --tokenizer OTHER --embeddings match_by_text
+
+`--transfer` says which parts of the pretrained model are taken, `--embeddings` what becomes of its vocabulary; the
+table of what was taken, re-drawn or skipped is printed, and stored weight by weight in `transfer.json`.
+
+All runs see the same rows in the same order (`--seed`). `--compare_with` draws the curves of earlier runs beside this
 one's in `curves.png`. Flags are those of `ScriptArguments` (below) and of `transformers.TrainingArguments`;
 `--config FILE.yaml` sets any of them, and the command line wins.
 """
 
+import json
 from argparse import Namespace
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
 from hf_universal_pretrain.cli import parse_args, usage_errors, use_all_cores
 from hf_universal_pretrain.evaluation import cut_windows
-from hf_universal_pretrain.modeling import build_model, build_tokenizer, check_fits, load_model, read_config
+from hf_universal_pretrain.modeling import (
+    build_model,
+    build_tokenizer,
+    check_fits,
+    fit_config,
+    load_model,
+    read_config,
+)
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
 from hf_universal_pretrain.plotting import read_history
+from hf_universal_pretrain.stage_two import KeepOptimizerCallback, pretraining_optimizer
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.trainer import BitsTrainer
+from hf_universal_pretrain.transfer import EMBEDDINGS, TAKES, transfer, transfer_table
 
 
 @dataclass
@@ -42,6 +58,49 @@ class ScriptArguments:
     from_scratch: bool = field(
         default=False, metadata={"help": "Start from random weights of the same configuration."}
     )
+    transfer: str = field(
+        default="all",
+        metadata={
+            "help": "Parts of the pretrained model that are taken; the others are drawn afresh. 'attention' is all that "
+            "mixes positions (state-space and recurrent mixers too), 'mlp' what works on each alone (experts and "
+            "routers too).",
+            "choices": list(TAKES),
+        },
+    )
+    embeddings: str | None = field(
+        default=None,
+        metadata={
+            "help": "Rows of the vocabulary, in and out: 'keep' (default with --transfer all and the model's own "
+            "tokenizer), 'reinit' (default otherwise), 'mean' (drawn around the mean of the pretrained rows), "
+            "'match_by_text' (tokens whose text is in both vocabularies keep their rows, the others as in 'mean').",
+            "choices": list(EMBEDDINGS),
+        },
+    )
+    tokenizer: str | None = field(
+        default=None,
+        metadata={"help": "Another tokenizer than the model's: 'byte', a folder or a Hub id."},
+    )
+    pad_vocab_multiple_of: int = field(
+        default=1,
+        metadata={"help": "Rows of the embeddings, rounded up to a multiple; where the model is drawn anew."},
+    )
+    rescale_norms: bool = field(
+        default=False,
+        metadata={"help": "Give each matrix that is taken the norm of the random one in whose place it stands."},
+    )
+    keep_optimizer: bool = field(
+        default=False,
+        metadata={
+            "help": "Go on with Adam's moments from the pretraining run's last checkpoint. By default they start anew, "
+            "with a warm-up."
+        },
+    )
+    early_stopping_patience: int = field(
+        default=0,
+        metadata={
+            "help": "Stop after this many evaluations in a row without a new best, and keep the best model; 0: never."
+        },
+    )
     context_length: int = field(default=256, metadata={"help": "Tokens in a training row, and bytes in a window."})
     eval_windows: int = field(default=50, metadata={"help": "Windows of the evaluation text."})
     compare_with: list[str] = field(
@@ -51,8 +110,12 @@ class ScriptArguments:
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this recipe differs from `TrainingArguments`."""
-    kind = "scratch" if asked.from_scratch else "finetuned"
-    return {
+    kind = "scratch" if asked.from_scratch else "finetuned" if asked.transfer == "all" else asked.transfer
+    stops = {}
+    if asked.early_stopping_patience:
+        stops = {"load_best_model_at_end": True, "save_steps": asked.eval_steps or 0.05}
+    return stops | {
+        "metric_for_best_model": "eval_held_out_bits_per_byte", "greater_is_better": False,
         "output_dir": f"{asked.model.rstrip('/')}-{kind}",
         "max_steps": 1000, "learning_rate": 1e-3, "warmup_steps": 50, "adam_beta2": 0.95, "save_total_limit": 2,
         "lr_scheduler_type": "cosine", "logging_steps": 10, "logging_nan_inf_filter": False,
@@ -69,11 +132,25 @@ def main() -> None:
             raise ValueError("give the training text with either --train_file or --dataset")
         resume = checkpoint_to_resume(args)
         claim_output_folder(args, resume)
-        tokenizer = build_tokenizer(script.model, flag="--model")
-        if script.from_scratch:
-            model = build_model(read_config(script.model), args.seed)
-        else:
+        old_tokenizer = build_tokenizer(script.model, flag="--model")
+        tokenizer = build_tokenizer(script.tokenizer) if script.tokenizer else old_tokenizer
+        whole = script.transfer == "all" and not script.tokenizer and script.pad_vocab_multiple_of == 1
+        embeddings = script.embeddings or ("keep" if whole else "reinit")
+        whole = whole and embeddings == "keep" and not script.rescale_norms and not script.from_scratch
+        if script.keep_optimizer and not whole:
+            raise ValueError("--keep_optimizer: Adam's moments fit only a model that is taken whole (--transfer all)")
+        optimizer = pretraining_optimizer(script.model) if script.keep_optimizer else None
+        taken = []
+        if whole:
             model = load_model(script.model)
+        else:
+            config = fit_config(read_config(script.model), tokenizer, script.pad_vocab_multiple_of)
+            model = build_model(config, args.seed)
+            if not script.from_scratch:
+                taken = transfer(
+                    load_model(script.model), model, script.transfer, embeddings, old_tokenizer, tokenizer,
+                    args.seed, script.rescale_norms,
+                )  # fmt: skip
         check_fits(model, tokenizer, script.context_length)
         if script.train_file:
             text = read_text(script.train_file, "--train_file")
@@ -88,14 +165,21 @@ def main() -> None:
         others = {Path(run).name: read_history(run) for run in script.compare_with}
 
     if args.process_index == 0:
-        start = "random weights" if script.from_scratch else f"the weights of {script.model}"
+        start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
         print(
             f"Training {model.num_parameters():,} parameters from {start} on {len(blocks):,} rows of text", flush=True
         )
+        if taken:
+            print(f"Taken from {script.model}:\n{transfer_table(taken)}", flush=True)
 
     # ---- Training ----
     if args.device.type == "cpu":
         use_all_cores()
+    callbacks: list[TrainerCallback] = [TimeEstimateCallback()]
+    if optimizer:
+        callbacks.append(KeepOptimizerCallback(optimizer))
+    if script.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
     trainer = BitsTrainer(
         model=model,
         args=args,
@@ -105,10 +189,12 @@ def main() -> None:
         eval_windows=windows,
         started_from=None if script.from_scratch else script.model,
         compare_with=others,
-        callbacks=[TimeEstimateCallback()],
+        callbacks=callbacks,
     )
     trainer.train(resume_from_checkpoint=resume)
     trainer.finish()
+    if taken and args.process_index == 0:
+        (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
     if args.push_to_hub:
         trainer.push_to_hub()
 
