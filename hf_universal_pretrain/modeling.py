@@ -27,17 +27,25 @@ def build_tokenizer(name: str, flag: str = "--tokenizer") -> PreTrainedTokenizer
     """The byte tokenizer for `"byte"` (ByT5's without extra ids: 256 bytes and 3 special tokens), else the tokenizer
     of a local folder or a Hub repository.
 
+    Tokens that the tokenizer's file marks as special but that have no role (`<|im_start|>` and kin) are given to
+    `extra_special_tokens`, so that `all_special_ids` has them and the synthetic stream never produces them.
+
     Raises:
         ValueError: if there is no such tokenizer; the message names `flag`.
     """
     if name == "byte":
         return ByT5Tokenizer(extra_ids=0)
     try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # a broken file is reported by a library in Rust, with errors of its own
         raise ValueError(
             f"{flag}: no tokenizer at {name!r} ({_first_line(error)}); give 'byte', a folder or a Hub id"
         ) from error
+    known = set(tokenizer.all_special_ids)
+    extra = [str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in known]
+    if extra:
+        tokenizer.add_special_tokens({"extra_special_tokens": extra}, replace_extra_special_tokens=False)
+    return tokenizer
 
 
 def read_config(name: str) -> PreTrainedConfig:

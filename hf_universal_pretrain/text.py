@@ -78,18 +78,29 @@ def encode(text: bytes, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Ten
         # the slow tokenizer handles a character at a time; bytes are the first ids after its three special tokens
         ids = torch.frombuffer(bytearray(text), dtype=torch.uint8).long() + tokenizer.offset
         return ids, torch.ones_like(ids)
-    if not tokenizer.is_fast:
-        raise ValueError(
-            f"--tokenizer: {type(tokenizer).__name__} is a slow tokenizer that does not tell which bytes its tokens "
-            "cover; use its fast version, or 'byte'"
-        )
     string = text.decode("utf-8", errors="ignore")  # a window may cut a character at its edge
+    if not tokenizer.is_fast:
+        return _encode_slowly(string, tokenizer)
     encoded = tokenizer(string, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     # Tokens may share a character or leave spaces out; each is given the bytes from the end of the one before it.
     byte_end = torch.tensor([0] + [len(character.encode("utf-8")) for character in string]).cumsum(0)
     ends = byte_end[torch.tensor([end for _, end in encoded["offset_mapping"]], dtype=torch.int64)]
     ends = ends.cummax(0).values if len(ends) else ends
     return torch.tensor(encoded["input_ids"], dtype=torch.int64), ends.diff(prepend=ends.new_zeros(1))
+
+
+def _encode_slowly(string: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
+    """With a tokenizer that does not tell which characters its tokens cover: each token is given as many bytes as it
+    adds to the decoded text of the one before it, in proportion, so that all tokens together cover the text."""
+    ids = tokenizer(string, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def length(some: list[int]) -> int:
+        return len(tokenizer.decode(some, clean_up_tokenization_spaces=False).encode("utf-8"))
+
+    added = [max(0, length(ids[max(0, i - 1) : i + 1]) - (length(ids[i - 1 : i]) if i else 0)) for i in range(len(ids))]
+    ends = torch.tensor(added, dtype=torch.float64).cumsum(0)
+    ends = (ends * (len(string.encode("utf-8")) / ends[-1].clamp(min=1))).round().long() if ids else ends.long()
+    return torch.tensor(ids, dtype=torch.int64), ends.diff(prepend=ends.new_zeros(1))
 
 
 class TokenBlocks(Dataset):
