@@ -182,8 +182,8 @@ def build_model(config: PreTrainedConfig, seed: int, empty: bool = False) -> Pre
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         except Exception as error:  # whatever an architecture says of settings that do not go together
             raise ValueError(
-                f"--model: this configuration of {config.model_type!r} makes no model ({_first_line(error)}); change it "
-                "with --config_overrides, or give a folder with a complete config.json"
+                f"--model: this configuration of {config.model_type!r} makes no model ({_first_line(error)}); change "
+                "it with --config_overrides, or give a folder with a complete config.json"
             ) from error
     if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(

@@ -97,7 +97,9 @@ def _encode_slowly(string: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Ten
     def length(some: list[int]) -> int:
         return len(tokenizer.decode(some, clean_up_tokenization_spaces=False).encode("utf-8"))
 
-    added = [max(0, length(ids[max(0, i - 1) : i + 1]) - (length(ids[i - 1 : i]) if i else 0)) for i in range(len(ids))]
+    added = [
+        max(0, length(ids[max(0, i - 1) : i + 1]) - (length(ids[i - 1 : i]) if i else 0)) for i in range(len(ids))
+    ]
     ends = torch.tensor(added, dtype=torch.float64).cumsum(0)
     ends = (ends * (len(string.encode("utf-8")) / ends[-1].clamp(min=1))).round().long() if ids else ends.long()
     return torch.tensor(ids, dtype=torch.int64), ends.diff(prepend=ends.new_zeros(1))

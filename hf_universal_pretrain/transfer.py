@@ -7,7 +7,7 @@ Every weight belongs to one part, found by the kinds of the modules around it an
 | `vocabulary` | the input embedding of tokens and the output layer over them, tied or not, with its bias |
 | `positions` | other embeddings: of positions, token types, ... |
 | `norms` | LayerNorm, RMSNorm and kin, wherever they stand |
-| `attention` | what mixes positions: attention (fused or not), linear attention, state-space, recurrent and convolutional mixers |
+| `attention` | what mixes positions: attention, linear attention, state-space, recurrent, convolutional mixers |
 | `mlp` | what works on each position alone: feed-forward layers, experts and their routers |
 | `other` | the rest: scalars of the residual stream, transformations before the output layer, ... |
 """
@@ -45,7 +45,7 @@ _MLP = re.compile(
 
 @dataclass
 class Taken:
-    """What became of one weight. `norm` and `fresh_norm` are Frobenius norms of what it is now and of a random draw."""
+    """What became of one weight; `norm` and `fresh_norm` are Frobenius norms: as it is now, as it was drawn."""
 
     name: str
     part: str
@@ -223,7 +223,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
 
 
 def transfer_table(table: list[Taken]) -> str:
-    """For the screen: for each part and what became of it, how many tensors and weights, and how their norm compares."""
+    """For the screen: for each part and what became of it, the tensors, their weights, and how their norm compares."""
     lines = [f"  {'part':<12} {'what':<26} {'tensors':>8} {'weights':>13} {'norm / fresh':>13}"]
     for part in PARTS:
         for action in dict.fromkeys(taken.action for taken in table if taken.part == part):

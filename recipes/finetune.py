@@ -5,7 +5,8 @@
         --from_scratch --compare_with out/quickstart-finetuned
 
     python recipes/finetune.py --model out/quickstart --train_file corpus.txt --transfer attention
-    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --tokenizer OTHER --embeddings match_by_text
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --tokenizer OTHER \
+        --embeddings match_by_text
 
 `--transfer` says which parts of the pretrained model are taken, `--embeddings` what becomes of its vocabulary; the
 table of what was taken, re-drawn or skipped is printed, and stored weight by weight in `transfer.json`.
@@ -61,7 +62,7 @@ class ScriptArguments:
     transfer: str = field(
         default="all",
         metadata={
-            "help": "Parts of the pretrained model that are taken; the others are drawn afresh. 'attention' is all that "
+            "help": "Parts of the pretrained model that are taken; the others are drawn anew. 'attention' is all that "
             "mixes positions (state-space and recurrent mixers too), 'mlp' what works on each alone (experts and "
             "routers too).",
             "choices": list(TAKES),
@@ -91,8 +92,8 @@ class ScriptArguments:
     keep_optimizer: bool = field(
         default=False,
         metadata={
-            "help": "Go on with Adam's moments from the pretraining run's last checkpoint. By default they start anew, "
-            "with a warm-up."
+            "help": "Go on with Adam's moments from the pretraining run's last checkpoint. By default they start anew,"
+            " with a warm-up."
         },
     )
     early_stopping_patience: int = field(
@@ -111,10 +112,7 @@ class ScriptArguments:
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this recipe differs from `TrainingArguments`."""
     kind = "scratch" if asked.from_scratch else "finetuned" if asked.transfer == "all" else asked.transfer
-    stops = {}
-    if asked.early_stopping_patience:
-        stops = {"load_best_model_at_end": True, "save_steps": asked.eval_steps or 0.05}
-    return stops | {
+    return {
         "metric_for_best_model": "eval_held_out_bits_per_byte", "greater_is_better": False,
         "output_dir": f"{asked.model.rstrip('/')}-{kind}",
         "max_steps": 1000, "learning_rate": 1e-3, "warmup_steps": 50, "adam_beta2": 0.95, "save_total_limit": 2,
@@ -130,6 +128,15 @@ def main() -> None:
     with usage_errors():
         if (script.train_file is None) == (script.dataset is None):
             raise ValueError("give the training text with either --train_file or --dataset")
+        if script.early_stopping_patience:
+            if args.eval_strategy == "no":
+                raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy steps")
+            # the best model is loaded in the end, so there must be a checkpoint at each evaluation
+            args.load_best_model_at_end, args.save_strategy, args.save_steps = (
+                True,
+                args.eval_strategy,
+                args.eval_steps,
+            )
         resume = checkpoint_to_resume(args)
         claim_output_folder(args, resume)
         old_tokenizer = build_tokenizer(script.model, flag="--model")

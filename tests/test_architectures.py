@@ -13,8 +13,8 @@ from tests.conftest import ROOT
 
 TABLE = json.loads((ROOT / "recipes" / "results" / "architectures.json").read_text())["architectures"]
 NAMED = [
-    "gpt2", "mamba", "mamba2", "jamba", "bamba", "qwen3_moe", "olmoe", "deepseek_v3", "gpt_oss", "gemma3_text", "smollm3",
-    "olmo2", "olmo3", "granite", "falcon_h1", "rwkv", "bert", "bart",
+    "gpt2", "mamba", "mamba2", "jamba", "bamba", "qwen3_moe", "olmoe", "deepseek_v3", "gpt_oss", "gemma3_text",
+    "smollm3", "olmo2", "olmo3", "granite", "falcon_h1", "rwkv", "bert", "bart",
 ]  # fmt: skip
 
 

@@ -64,7 +64,9 @@ def test_causal_loss_is_the_mean_over_predictions(tiny) -> None:
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_the_trainer_uses_it_for_a_model_that_does_not_shift(accumulation, tiny, small_data, tokenizer, tmp_path) -> None:
+def test_the_trainer_uses_it_for_a_model_that_does_not_shift(
+    accumulation, tiny, small_data, tokenizer, tmp_path
+) -> None:
     """With its own loss BART would learn to copy what it reads."""
     model = tiny("bart")
     args = UPConfig(

@@ -63,7 +63,8 @@ def bits_per_byte(
         ids = nn.utils.rnn.pad_sequence([ids for ids, _ in encoded], batch_first=True)
         covered = nn.utils.rnn.pad_sequence([covered for _, covered in encoded], batch_first=True)
         ends = covered.cumsum(-1)
-        judged = (ends > windows.shape[1] // 2) & (covered > 0)
+        real = nn.utils.rnn.pad_sequence([torch.ones_like(ids) for ids, _ in encoded], batch_first=True)
+        judged = (ends > windows.shape[1] // 2) & (real > 0)  # of no bytes too: the second token of one character
         judged[:, 0] = False  # nothing precedes the first token
         logits = model(input_ids=ids.to(device), use_cache=False).logits[:, :-1]
         nats = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten().to(device), reduction="none")
