@@ -137,9 +137,11 @@ def examine(name: str, answer: Any) -> None:
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            result |= {"status": "fails", "reason": reason, "place": f"{place.filename}:{place.lineno}"}
+            result |= {"status": "fails", "reason": reason, "place": f"{Path(place.filename).name}:{place.lineno}"}
             continue
         if overrides:
+            result.pop("reason", None)
+            result.pop("place", None)
             result |= {"status": "needs a flag", "flag": f"--config_overrides {overrides}"}
         break
     answer.put(result)
