@@ -20,8 +20,6 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from hf_universal_pretrain.probe import check_causal
-
 
 def build_tokenizer(name: str, flag: str = "--tokenizer") -> PreTrainedTokenizerBase:
     """The byte tokenizer for `"byte"` (ByT5's without extra ids: 256 bytes and 3 special tokens), else the tokenizer
@@ -218,11 +216,10 @@ def honest_loss(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
-    """Refuses what would end in an error deep inside the model, or in a loss that means nothing.
+    """Refuses what would end in an index error deep inside the model.
 
     Raises:
-        ValueError: if the tokenizer has more tokens than the model embeddings, a row more tokens than positions, or
-            if the model cannot read a row without looking ahead (see `check_causal`).
+        ValueError: if the tokenizer has more tokens than the model embeddings, or a row more tokens than positions.
     """
     embeddings = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > embeddings:
@@ -236,7 +233,6 @@ def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, conte
             f"--context_length: {context_length} is more than the {positions} positions of the model: lower it, or "
             "raise the model's with --config_overrides"
         )
-    check_causal(model, context_length)
 
 
 def _first_line(error: Exception) -> str:

@@ -31,6 +31,7 @@ from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfi
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits
 from hf_universal_pretrain.plan import plan_table
+from hf_universal_pretrain.probe import check_causal
 from hf_universal_pretrain.text import interpreter_texts
 from hf_universal_pretrain.tiny import tiny_config
 
@@ -62,6 +63,7 @@ def build_tiny(name: str, overrides: str | None) -> PreTrainedModel:
     tokenizer = build_tokenizer("byte")
     model = build_model(tiny_config(name, tokenizer, overrides), seed=0)
     check_fits(model, tokenizer, CONTEXT)
+    check_causal(model, CONTEXT)
     return model
 
 

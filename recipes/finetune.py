@@ -37,6 +37,7 @@ from hf_universal_pretrain.modeling import (
 )
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
 from hf_universal_pretrain.plotting import read_history
+from hf_universal_pretrain.probe import check_causal
 from hf_universal_pretrain.stage_two import KeepOptimizerCallback, pretraining_optimizer
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.trainer import BitsTrainer
@@ -170,6 +171,7 @@ def main() -> None:
         windows = {"held_out": cut_windows(held_out, script.context_length, script.eval_windows, "--eval_file")}
         blocks = TokenBlocks(text, tokenizer, script.context_length)
         others = {Path(run).name: read_history(run) for run in script.compare_with}
+        check_causal(model, script.context_length)
 
     if args.process_index == 0:
         start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"

@@ -21,6 +21,7 @@ from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
 from hf_universal_pretrain.plan import plan_table
+from hf_universal_pretrain.probe import check_causal
 from hf_universal_pretrain.text import interpreter_texts, read_named_texts
 
 
@@ -99,6 +100,7 @@ def main() -> None:
         }
         if not script.dry_run:
             claim_output_folder(args, resume)
+        check_causal(model, data.context_length)
 
     if args.process_index == 0:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
