@@ -1,4 +1,7 @@
-"""The buffer that machines enrich: N rows of T symbols, at first noise."""
+"""The buffer that machines enrich: N rows of T symbols, at first noise.
+
+A symbol s that the model is shown but not judged on is kept as its complement ~s (see `machines.base.Machines`).
+"""
 
 import torch
 from torch import Tensor
@@ -41,12 +44,14 @@ class SequenceBuffer:
         return torch.randperm(len(self.rows), generator=self.generator, device=self.rows.device)[:count]
 
     def read(self, index: Tensor) -> Tensor:
-        """The rows `index`, `(len(index), length)` int64. This is a copy; `write` is the way back."""
-        return self.rows[index].long()
+        """The symbols of the rows `index`, `(len(index), length)` int64. This is a copy; `write` is the way back."""
+        rows = self.rows[index].long()
+        return torch.where(rows < 0, ~rows, rows)
 
-    def sample(self, count: int) -> Tensor:
-        """Draws `(count, length)` rows, int64, with replacement."""
-        return self.read(self._integers(len(self.rows), count))
+    def sample(self, count: int) -> tuple[Tensor, Tensor]:
+        """Draws rows with replacement: symbols `(count, length)` int64, and which of them are judged, bool."""
+        index = self._integers(len(self.rows), count)
+        return self.read(index), self.rows[index] >= 0
 
     def crop(self, count: int, length: int) -> Tensor:
         """Draws `(count, length)` pieces: different rows, each cut at its own random offset."""
@@ -55,7 +60,8 @@ class SequenceBuffer:
         return self.read(self.choose(count)).gather(1, columns)
 
     def write(self, index: Tensor, rows: Tensor, passes: Tensor) -> None:
-        """Replaces the rows `index` with `rows`, `(len(index), length)`, and their counts with `passes`."""
+        """Replaces the rows `index` with `rows`, `(len(index), length)` symbols or complements, and their counts with
+        `passes`."""
         self.rows[index] = rows.to(torch.int16)
         self.passes[index] = passes.to(torch.int32)
 

@@ -94,7 +94,7 @@ def _flags_from_yaml(path: str, known: set[str]) -> list[str]:
                 f"--config: {path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
         if isinstance(value, list):
-            flags += [f"--{key}", *map(str, value)]
+            flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
         elif value is not None:
             flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
     return flags

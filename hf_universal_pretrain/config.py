@@ -1,5 +1,6 @@
 """The two configurations: of the data (`SyntheticUPConfig`) and of the training (`UPConfig`)."""
 
+import bisect
 import dataclasses
 import json
 import math
@@ -7,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from transformers import TrainingArguments
 
-from hf_universal_pretrain.machines import FAMILIES
+from hf_universal_pretrain.machines import FAMILIES, Band
 
 
 DATA_CONFIG_NAME = "synthetic_up_config.json"
@@ -31,6 +33,28 @@ class SyntheticUPConfig:
         metadata={
             "help": "Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. "
             f"Families: {', '.join(FAMILIES)}."
+        },
+    )
+    complexity: str = field(
+        default="",
+        metadata={
+            "help": "Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's "
+            "size of a row against that of noise (1: incompressible, near 0: constant). Empty: keep all."
+        },
+    )
+    target_acceptance: float = field(
+        default=0.5,
+        metadata={
+            "help": "While fewer of a family's rows than this share are inside --complexity at the first try, its "
+            "gain is moved towards the band."
+        },
+    )
+    curriculum: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Changes of machines and complexity during training, each a mapping such as "
+            "'{at: 2000, machines: lstm=0.5,nca=0.5, complexity: 0.3:0.9}' ('at' is a training step; in YAML, a list "
+            "of mappings). What a stage does not name stays as in the stage before."
         },
     )
     context_length: int = field(default=512, metadata={"help": "Symbols (and so tokens) in a row."})
@@ -124,11 +148,45 @@ class SyntheticUPConfig:
             )
         self._check_range("gain_range", positive=True)
         self._check_range("temperature_range", positive=any(self.temperature_range))
+        if not 0 <= self.target_acceptance <= 1:
+            raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
+        self.band = Band.parse(self.complexity) if self.complexity else None
+        if self.band is not None and self.redraw_every != 1:
+            raise ValueError(
+                f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
+            )
         if min(self.rows_of_families().values()) == 0:
             raise ValueError(
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
                 "one: raise source_batch or drop the rarest family"
             )
+        self.stage_starts, self.stages = self._stages()
+
+    def _stages(self) -> tuple[list[int], list["SyntheticUPConfig"]]:
+        """For each stage of the curriculum its first step, and these settings as they are in it."""
+        starts, stages = [0], [self]
+        for entry in self.curriculum:
+            try:
+                stage = dict(yaml.safe_load(entry) if isinstance(entry, str) else entry)
+                at = stage.pop("at")
+            except (yaml.YAMLError, TypeError, ValueError, KeyError) as error:
+                raise ValueError(
+                    f"curriculum: each stage must be a mapping such as {{at: 2000, machines: lstm}}, not {entry!r}"
+                ) from error
+            if not isinstance(at, int) or at <= starts[-1]:
+                raise ValueError(f"curriculum: 'at' must be a step after {starts[-1]}, not {at!r}, in {entry!r}")
+            if not stage or not stage.keys() <= {"machines", "complexity"}:
+                raise ValueError(f"curriculum: a stage changes machines, complexity or both, not {sorted(stage)}")
+            try:
+                stages.append(dataclasses.replace(stages[-1], curriculum=[], **stage))
+            except (ValueError, AttributeError) as error:
+                raise ValueError(f"curriculum: {entry!r}: {error}") from error
+            starts.append(at)
+        return starts, stages
+
+    def stage_at(self, step: int) -> int:
+        """The number of the curriculum's stage that training step `step` is in; 0 before any change."""
+        return bisect.bisect_right(self.stage_starts, step) - 1
 
     def _check_range(self, name: str, positive: bool) -> None:
         value = getattr(self, name)

@@ -64,3 +64,32 @@ def plot_runs(
             axis.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def plot_arms(bits: dict[str, dict[str, dict[str, float]]], path: str | Path) -> None:
+    """Draws the bits per byte of several arms side by side, each seed as a dot and the mean as a bar, a text a panel.
+
+    Args:
+        bits: for each arm and each seed, the bits per byte by text.
+        path: the PNG to write.
+    """
+    texts = list(next(iter(next(iter(bits.values())).values())))
+    figure, axes = plt.subplots(
+        1, len(texts), figsize=(4.5 * len(texts), 1 + 0.27 * len(bits)), squeeze=False, layout="constrained"
+    )
+    for text, axis in zip(texts, axes[0], strict=True):
+        mean = {arm: sum(seed[text] for seed in seeds.values()) / len(seeds) for arm, seeds in bits.items()}
+        order = sorted(mean, key=mean.get, reverse=True)
+        axis.barh(order, [mean[arm] for arm in order], color="0.85")
+        for place, arm in enumerate(order):
+            dots = [seed[text] for seed in bits[arm].values()]
+            axis.plot(dots, [place] * len(dots), ".", color="C0")
+            axis.annotate(
+                f"{mean[arm]:.2f}", (max(dots), place), xytext=(6, 0), textcoords="offset points", va="center"
+            )
+        axis.axvline(8, color="0.5", linestyle="--", linewidth=1)
+        axis.set(
+            title=text, xlabel="bits per byte", xlim=(min(mean.values()) - 0.5, max(8.5, max(mean.values()) + 0.6))
+        )
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -159,13 +159,16 @@ class UPTrainer(BitsTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds `synthetic_tokens` (all processes), `rounds`, and `generation_share`: of the wall time since `train`
-        was called, the share that this process spent on generating."""
+        was called, the share that this process spent on generating; with a band also `acceptance`: of the rows
+        generated so far, the share that went into the buffer."""
         if "loss" in logs:
             began, seconds = self.generation_began
             spent = self.train_dataset.generation_seconds - seconds
             logs["synthetic_tokens"] = self.tokens_at(self.state.global_step)
             logs["rounds"] = self.train_dataset.rounds
             logs["generation_share"] = round(spent / (time.perf_counter() - began), 4)
+            if self.train_dataset.stage.band is not None:
+                logs["acceptance"] = round(self.train_dataset.kept / self.train_dataset.tried, 4)
         self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise
         super().log(logs, start_time)
 

@@ -41,7 +41,7 @@ def test_choose_draws_different_rows_and_sample_all_of_them() -> None:
     buffer = make()
     assert len(buffer.choose(200).unique()) == 200
     buffer.write(torch.arange(200), torch.arange(200).clamp(max=99).unsqueeze(1).expand(200, 40), torch.zeros(200))
-    seen = torch.bincount(buffer.sample(20_000)[:, 0], minlength=100)
+    seen = torch.bincount(buffer.sample(20_000)[0][:, 0], minlength=100)
     assert (seen[:99] > 50).all() and abs(seen[99] / 20_000 - 101 / 200) < 0.02
 
 

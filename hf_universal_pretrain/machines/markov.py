@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+from hf_universal_pretrain.machines.base import MachineFamily, inverse_cdf, log_uniform
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class MarkovChains:
         shares = torch.arange(rows, device=device).tensor_split(len(self.tables))
         for symbols, table, share in zip(self.symbols, self.tables, shares, strict=True):
             contexts, size = table.shape
-            cumulative = table.cumsum(-1)[:, :-1]
+            cumulative = table.cumsum(-1)
             context = torch.randint(contexts, (len(share),), generator=generator, device=device)
             uniform = torch.rand(length, len(share), 1, generator=generator, device=device, dtype=table.dtype)
             digits = torch.empty(length, len(share), dtype=torch.int64, device=device)
             for t in range(length):
-                digits[t] = (cumulative[context] < uniform[t]).sum(-1)
+                digits[t] = inverse_cdf(cumulative[context], uniform[t])
                 context = (context * size + digits[t]) % contexts
             output[share] = symbols[digits].T
         return output

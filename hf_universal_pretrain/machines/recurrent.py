@@ -12,14 +12,14 @@ Shape suffixes: M machines, R rows of one machine, T time, A alphabet, H hidden,
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+from hf_universal_pretrain.machines.base import MachineFamily, inverse_cdf, log_uniform
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class RecurrentFamily(MachineFamily):
         layers = 4 * hidden * (hidden + (self.num_layers - 1) * 2 * hidden)
         steps = 2 if self.conditioning == "prefix" else 1
         return 2 * (steps * layers + hidden * self.alphabet_size)
+
+    def with_gain(self, factor: float) -> "RecurrentFamily":
+        return replace(self, gain_range=tuple(factor * gain for gain in self.gain_range))
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
         """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""
@@ -151,8 +154,7 @@ class RecurrentMachines:
             logits_MRA = network.logits(hidden_MRH)
             if sample:
                 cumulative_MRA = (logits_MRA / self.temperature.view(-1, 1, 1)).softmax(-1).cumsum(-1)
-                # the last entry is left out: rounding may keep the sum below 1, and it must not yield symbol A
-                symbols_MR = (cumulative_MRA[..., :-1] < uniform_TMR1[t]).sum(-1)
+                symbols_MR = inverse_cdf(cumulative_MRA, uniform_TMR1[t])
             else:
                 symbols_MR = logits_MRA.argmax(-1)
             torch.add(symbols_MR, offset_M11[..., 0], out=output_TMR[t + 1])

@@ -16,7 +16,7 @@ def test_strong_copying_follows_the_longest_context() -> None:
     base = zipf_base(rows, 8, (8, 8), (0, 0), generator)
     theta = torch.full((rows, depth + 1), 1e-9)
     theta[:, 0] = 20.0  # fresh symbols now and then, or every row would be constant
-    trees = ContextTrees(base, theta, torch.full((rows, 1), depth))
+    trees = ContextTrees(base, theta, torch.full((rows, 1), depth), torch.zeros(rows, 1))
     zeros = torch.zeros(rows, length, dtype=torch.int64)
     output = trees.generate(zeros[:, :1], zeros, generator).tolist()
     checked = 0
@@ -36,7 +36,9 @@ def test_depth_0_is_a_dirichlet_source() -> None:
     generator = torch.Generator().manual_seed(0)
     rows, theta = 40_000, 3.0
     base = torch.full((rows, 4), 0.25)
-    trees = ContextTrees(base, torch.full((rows, 1), theta), torch.zeros(rows, 1, dtype=torch.int64))
+    trees = ContextTrees(
+        base, torch.full((rows, 1), theta), torch.zeros(rows, 1, dtype=torch.int64), torch.zeros(rows, 1)
+    )
     zeros = torch.zeros(rows, 6, dtype=torch.int64)
     output = trees.generate(zeros[:, :1], zeros, generator)
     expected = (1 + theta * 0.25) / (1 + theta)
@@ -50,7 +52,8 @@ def test_order_1_counts_against_the_predictive_rule() -> None:
     generator = torch.Generator().manual_seed(2)
     rows, length, theta = 4000, 60, 4.0
     base = torch.full((rows, 200), 1 / 200)  # fresh symbols almost never agree with an old one by chance
-    trees = ContextTrees(base, torch.tensor([1e9, theta]).expand(rows, 2), torch.ones(rows, 1, dtype=torch.int64))
+    theta_d = torch.tensor([1e9, theta]).expand(rows, 2)
+    trees = ContextTrees(base, theta_d, torch.ones(rows, 1, dtype=torch.int64), torch.zeros(rows, 1))
     zeros = torch.zeros(rows, length, dtype=torch.int64)
     output = trees.generate(zeros[:, :1], zeros, generator).tolist()
     hits, total = {1: 0, 2: 0, 3: 0}, {1: 0, 2: 0, 3: 0}
