@@ -37,7 +37,7 @@ def test_rows_are_likely_under_their_own_model_only() -> None:
 
 
 def test_a_cycle_of_states_shows_its_cycle() -> None:
-    """Three states in a fixed cycle, two of which show the same symbol: the row is the cycle, whatever comes before."""
+    """Three states in a fixed cycle, two of which show the same symbol: the row is the cycle, from whatever state."""
     cycle = torch.eye(3, dtype=torch.float64).roll(1, dims=1)
     shows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     models = HiddenMarkovModels(cycle[None], shows[None], torch.tensor([3]), torch.tensor([[8, 3]]))
