@@ -104,20 +104,20 @@ class SyntheticUPDataset(IterableDataset):
         elif self.rounds and self.rounds % config.redraw_every == 0:
             self._draw_machines()
         where = buffer.choose(config.source_batch)
-        conditions = buffer.read(where)
         seeds = buffer.crop(config.source_batch, config.seed_length)
         shares = list(self.stage.rows_of_families().values())
-        for name, machines, rows, seed, condition in zip(
-            self.families, self.machines, where.split(shares), seeds.split(shares), conditions.split(shares),
-            strict=True,
-        ):  # fmt: skip
-            generated = machines.generate(seed, condition, self.random)
+        made = []
+        for name, machines, rows, seed in zip(
+            self.families, self.machines, where.split(shares), seeds.split(shares), strict=True
+        ):
+            generated, passes = machines.generate(seed, buffer.read(rows), self.random), buffer.passes[rows]
             if self.stage.band is not None:
-                inside = self._keep_inside_band(name, generated, seed, condition)
-                rows, generated = rows[inside], generated[inside]
-            self.kept += len(rows)
-            passes = buffer.passes[rows] + 1 if self.families[name].reads_condition else torch.ones_like(rows)
+                inside = self._redraw_outside_band(name, generated, passes)
+                rows, generated, passes = rows[inside], generated[inside], passes[inside]
+            made.append((rows, generated, passes + 1 if self.families[name].reads_condition else passes * 0 + 1))
+        for rows, generated, passes in made:  # not before all have read
             buffer.write(rows, generated, passes)
+            self.kept += len(rows)
         self.tried += config.source_batch
         self.rounds += 1
         if self.rounds % config.reset_every == 0:
@@ -126,26 +126,34 @@ class SyntheticUPDataset(IterableDataset):
             torch.cuda.synchronize(self.random.device)  # or the time below would be that of the launches alone
         self.generation_seconds += time.perf_counter() - began
 
-    def _keep_inside_band(self, name: str, generated: Tensor, seeds: Tensor, conditions: Tensor) -> Tensor:
-        """Draws new machines for rows outside the band, a bounded number of times, and writes into `generated`.
+    def _redraw_outside_band(self, name: str, generated: Tensor, passes: Tensor) -> Tensor:
+        """Draws new machines, seeds and conditions for rows outside the band, a bounded number of times.
 
         A machine is judged by the row that it writes. While fewer than `target_acceptance` of a family's rows are
         inside at the first try, its gain follows the band: up when more rows are too simple than too close to noise,
         down when it is the other way round.
 
+        Args:
+            name: of the family.
+            generated: `(rows, context_length)`; rows outside the band are replaced in place.
+            passes: `(rows,)` of the conditions; replaced alike.
+
         Returns:
             The indices of the rows that are inside; the others are given up, and the buffer's rows stay as they were.
         """
-        family, alphabet_size = self.families[name], self.config.alphabet_size
-        place = self.stage.band.place(generated, alphabet_size)
+        family, buffer, band = self.families[name], self.buffer, self.stage.band
+        place = band.place(generated, self.config.alphabet_size)
         first = place.clone()
         for _ in range(MAX_REDRAWS):
             outside = place.nonzero().flatten().to(generated.device)
             if len(outside) == 0:
                 break
+            read_from = buffer.choose(len(outside))
+            seeds = buffer.crop(len(outside), self.config.seed_length)
             again = family.draw(len(outside), self.random)
-            generated[outside] = again.generate(seeds[outside], conditions[outside], self.random)
-            place[outside.cpu()] = self.stage.band.place(generated[outside], alphabet_size)
+            generated[outside] = again.generate(seeds, buffer.read(read_from), self.random)
+            passes[outside] = buffer.passes[read_from]
+            place[outside.cpu()] = band.place(generated[outside], self.config.alphabet_size)
             self.tried += len(outside)
         if (first == 0).float().mean() < self.config.target_acceptance:
             turn = math.exp(-GAIN_RATE * first.float().mean().item())

@@ -1,9 +1,13 @@
-"""Curves of one or several runs from their `trainer_state.json`."""
+"""Pictures: curves of runs from their `trainer_state.json`, arms side by side, and what a buffer holds."""
 
 import json
 from pathlib import Path
 
 import matplotlib
+import torch
+from torch import Tensor
+
+from hf_universal_pretrain.inspection import RowFigures
 
 
 matplotlib.use("Agg")  # no screen needed
@@ -92,4 +96,52 @@ def plot_arms(bits: dict[str, dict[str, dict[str, float]]], path: str | Path) ->
             title=text, xlabel="bits per byte", xlim=(min(mean.values()) - 0.5, max(8.5, max(mean.values()) + 0.6))
         )
     figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_buffer(buffers: dict[str, Tensor], alphabet_size: int, path: str | Path, rows: int = 160) -> None:
+    """Draws the first rows and 256 symbols of several buffers side by side, a row a line, a symbol a colour.
+
+    Args:
+        buffers: `(rows, length)` symbols by title.
+        alphabet_size: number of symbols.
+        path: the PNG to write.
+        rows: rows that are shown; half of them from each end, where a fresh buffer has noise and constants.
+    """
+    figure, axes = plt.subplots(
+        1, len(buffers), figsize=(3.4 * len(buffers), 3.4), squeeze=False, layout="constrained"
+    )
+    for axis, (title, symbols) in zip(axes[0], buffers.items(), strict=True):
+        shown = torch.cat([symbols[: rows // 2], symbols[-(rows // 2) :]])[:, :256]
+        axis.imshow(
+            shown, cmap="nipy_spectral", vmin=0, vmax=alphabet_size - 1, aspect="auto", interpolation="nearest"
+        )
+        axis.set(title=title, xlabel="symbol", yticks=[])
+    axes[0][0].set_ylabel("row")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_row_figures(figures: dict[str, RowFigures], path: str | Path) -> None:
+    """Draws histograms of the figures of rows, one line for each buffer.
+
+    Args:
+        figures: by title.
+        path: the PNG to write.
+    """
+    panels = {
+        "compressibility": "compressibility (1: noise)", "entropy": "entropy, bits a symbol",
+        "distinct": "different symbols", "passes": "passes",
+    }  # fmt: skip
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3), layout="constrained")
+    for axis, (name, label) in zip(axes, panels.items(), strict=True):
+        values = {title: getattr(rows, name).float() for title, rows in figures.items()}
+        top = max(v.max().item() for v in values.values()) or 1.0
+        for title, v in values.items():
+            axis.hist(v, bins=30, range=(0, top), histtype="step", label=title, weights=torch.full_like(v, 1 / len(v)))
+        axis.set(xlabel=label, yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("share of the rows")
+    axes[-1].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -3,11 +3,11 @@
     python recipes/families.py --json recipes/results/families.json
     python recipes/families.py --json out.json --arms context_tree lstm=0.5,nca=0.5 --seeds 0
 
-An arm is a family, a mixture, or `paper` (the published recipe). For each arm: rows a second and the shares of dead,
-in band and incompressible rows, without and with the band filter; and for each seed the bits per byte that the
-quickstart's model reaches on each text after `--steps` steps (`recipes/pretrain.py` in a process of its own). What
-the JSON already holds is not measured again, so an interrupted run goes on when it is started again. A picture of the
-table is written beside the JSON.
+An arm is a family, a mixture, either with a band of complexity (`lstm@0.3:0.9`), or `paper` (the published recipe).
+For each arm: rows a second and the shares of dead, in band and incompressible rows, without and with the band filter;
+and for each seed the bits per byte that the quickstart's model reaches on each text after `--steps` steps
+(`recipes/pretrain.py` in a process of its own). What the JSON already holds is not measured again, so an interrupted
+run goes on when it is started again. A picture of the table is written beside the JSON.
 """
 
 import json
@@ -27,7 +27,6 @@ from tqdm import tqdm
 
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.cli import parse_args, usage_errors
-from hf_universal_pretrain.config import parse_mixture
 from hf_universal_pretrain.inspection import stream_figures
 from hf_universal_pretrain.machines import FAMILIES, Band
 from hf_universal_pretrain.plotting import plot_arms
@@ -55,7 +54,8 @@ class ScriptArguments:
 def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
     """Pretrains the quickstart's model and returns its bits per byte on each text."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--preset=paper"] if arm == "paper" else [f"--machines={arm}"]
+        machines, _, band = arm.partition("@")
+        flags = ["--preset=paper"] if arm == "paper" else [f"--machines={machines}", f"--complexity={band}"]
         flags += [f"--max_steps={script.steps}", f"--seed={seed}", f"--stream_seed={seed}", f"--output_dir={folder}"]
         flags += ["--lr_scheduler_kwargs", json.dumps({"num_decay_steps": int(0.3 * script.steps)})]
         flags += ["--save_strategy=no", "--eval_strategy=no", "--eval_on_start=false", "--disable_tqdm=true"]
@@ -79,7 +79,8 @@ def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
 def data_settings(arm: str, **changes: Any) -> SyntheticUPConfig:
     if arm == "paper":
         return SyntheticUPConfig.paper(batch_size=8, context_length=256, **changes)
-    return SyntheticUPConfig(machines=arm, context_length=256, **changes)
+    machines, _, band = arm.partition("@")
+    return SyntheticUPConfig(machines=machines, context_length=256, **{"complexity": band, **changes})
 
 
 def table(results: dict[str, Any]) -> str:
@@ -113,8 +114,7 @@ def main() -> None:
     with usage_errors():
         band = Band.parse(script.band)
         for arm in script.arms:
-            if arm != "paper":
-                parse_mixture(arm)
+            data_settings(arm)
     path = Path(script.json)
     results = json.loads(path.read_text()) if path.is_file() else {"arms": {}}
     results |= {
