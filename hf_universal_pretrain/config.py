@@ -179,7 +179,7 @@ class SyntheticUPConfig:
                 raise ValueError(f"curriculum: a stage changes machines, complexity or both, not {sorted(stage)}")
             try:
                 stages.append(dataclasses.replace(stages[-1], curriculum=[], **stage))
-            except (ValueError, AttributeError) as error:
+            except (ValueError, AttributeError, TypeError) as error:  # also for what is no text
                 raise ValueError(f"curriculum: {entry!r}: {error}") from error
             starts.append(at)
         return starts, stages

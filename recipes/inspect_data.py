@@ -78,11 +78,8 @@ def watch(config: SyntheticUPConfig, script: ScriptArguments, name: str) -> tupl
                 break
             symbols = dataset.buffer.read(torch.arange(config.buffer_size))
             figures = row_figures(symbols, dataset.buffer.passes, config.alphabet_size)
-            snapshots.append(
-                Snapshot(
-                    f"after {dataset.rounds} rounds", dataset.rounds, symbols, figures, band_shares(figures, band)
-                )
-            )
+            title = f"after {dataset.rounds} round{'s' if dataset.rounds != 1 else ''}"
+            snapshots.append(Snapshot(title, dataset.rounds, symbols, figures, band_shares(figures, band)))
     last = snapshots[-1]
     summary = {
         "rounds": dataset.rounds,

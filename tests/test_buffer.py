@@ -60,3 +60,12 @@ def test_state_round_trip() -> None:
     assert not torch.equal(one.rows, other.rows)
     other.load_state_dict(one.state_dict())
     assert torch.equal(one.rows, other.rows) and torch.equal(one.passes, other.passes)
+
+
+def test_complements_are_read_as_symbols_and_sampled_as_not_judged() -> None:
+    buffer = make(rows=2, length=4)
+    buffer.write(torch.arange(2), torch.tensor([[~0, ~7, 7, 99], [1, ~99, 2, 3]]), torch.zeros(2))
+    assert buffer.read(torch.arange(2)).tolist() == [[0, 7, 7, 99], [1, 99, 2, 3]]
+    symbols, judged = buffer.sample(50)
+    for row, told in zip(symbols.tolist(), judged.tolist(), strict=True):
+        assert told == ([False, False, True, True] if row[0] == 0 else [True, False, True, True])
