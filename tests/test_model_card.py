@@ -41,7 +41,7 @@ def test_card_says_what_it_is_and_how_it_was_made(trainer: UPTrainer) -> None:
     assert card.data.base_model is None
     text = card.text
     before, after = (e["eval_prose_bits_per_byte"] for e in trainer.state.log_history if "eval_runtime" in e)
-    assert f"| prose | {before:.3f} | {after:.3f} | 8.000 |" in text
+    assert f"| prose | {before:.3f} | **{after:.3f}** | 8.000 |" in text
     for line in ("# my-model", "seen no text", "arXiv:2506.20057", "curves.png", 'from_pretrained("my-model")'):
         assert line in text
     assert f"{trainer.model.num_parameters():,} parameters" in text
