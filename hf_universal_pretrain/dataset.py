@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ class SyntheticUPDataset(IterableDataset):
         world_size: int = 1,
     ) -> None:
         self.config = config
+        self.tokenizer = tokenizer
         if tokenizer is None:
             usable_tokens = list(range(config.alphabet_size))
         else:
@@ -123,6 +125,27 @@ class SyntheticUPDataset(IterableDataset):
             row = self.draw(1)[0]
             yield {"input_ids": row, "labels": row.clone()}
 
+    def to_hf(self, num_shards: int = 1) -> datasets.IterableDataset:
+        """The stream as an endless `datasets.IterableDataset` of `{"input_ids"}`, made as it is read.
+
+        It starts afresh from the seed and rank of this stream, whatever this one has served, and follows its settings
+        and tokenizer. (Parquet files of it: recipes/export_dataset.py.)
+
+        Args:
+            num_shards: independent streams (of ranks `rank`, `rank + 1`, ...), served in turns; a `DataLoader` may
+                have as many workers, and `datasets.distributed.split_dataset_by_node` as many nodes.
+        """
+        return datasets.IterableDataset.from_generator(
+            _serve_in_turns,
+            features=row_features(self.config, self.tokenizer),
+            gen_kwargs={
+                "ranks": list(range(self.rank, self.rank + num_shards)),
+                "config": self.config,
+                "tokenizer": self.tokenizer,
+                "device": str(self.random.device),
+            },
+        )
+
     @property
     def symbols_generated(self) -> int:
         """Symbols generated so far by this process."""
@@ -162,3 +185,21 @@ class SyntheticUPDataset(IterableDataset):
         self.buffer.load_state_dict(state["buffer"])
         self.rounds = state["rounds"]
         self.rows_served = state["rows_served"]
+
+
+def row_features(config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase | None) -> datasets.Features:
+    """The column of a data set of rows: `input_ids`, `context_length` tokens, in 16 bits where they fit."""
+    tokens = config.alphabet_size if tokenizer is None else len(tokenizer)
+    dtype = "int16" if tokens <= 32_768 else "int32"
+    return datasets.Features({"input_ids": datasets.List(datasets.Value(dtype), length=config.context_length)})
+
+
+def _serve_in_turns(
+    ranks: list[int], config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase | None, device: str
+) -> Iterator[dict[str, Any]]:
+    streams = [SyntheticUPDataset(config, tokenizer, device, rank) for rank in ranks]
+    while True:
+        for stream in streams:
+            for _ in range(stream.rounds_due()):
+                stream.enrich()
+            yield {"input_ids": stream.draw(1)[0].cpu().numpy()}
