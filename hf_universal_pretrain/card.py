@@ -32,7 +32,7 @@ def render_card(data: CardData, template: str, **variables: Any) -> str:
         begin=f"{TEXT[0]}  -->",
         end=TEXT[1],
         version=version("hf_universal_pretrain"),
-        citation=(TEMPLATES / "citation.bib").read_text().replace("VERSION", version("hf_universal_pretrain")),
+        citation=(TEMPLATES / "citation.bib").read_text().strip().replace("VERSION", version("hf_universal_pretrain")),
         **variables,
     )
     metadata, body = str(card).removeprefix("---\n").split("---\n", 1)

@@ -156,5 +156,5 @@ def reason(error: BaseException) -> str:
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         said = " ".join((error.server_message or "").split())
         return f"{error.response.status_code} {error.response.reason_phrase}" + (f", {said}" if said else "")
-    first = str(error).strip().split("\n")[0]
+    first = str(error).strip().split("\n")[0].rstrip(".")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

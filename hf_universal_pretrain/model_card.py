@@ -133,7 +133,10 @@ def earlier_stage(model: str) -> dict[str, Any] | None:
         return None
     state = json.loads(path.read_text(encoding="utf-8"))
     history = state["log_history"]
-    tokens = next((entry["synthetic_tokens"] for entry in reversed(history) if "synthetic_tokens" in entry), 0)
+    last = next(
+        (entry for entry in reversed(history) if "synthetic_tokens" in entry), {"synthetic_tokens": 0, "step": 1}
+    )
+    tokens = last["synthetic_tokens"] // last["step"] * state["global_step"]
     flops = tokens * training_flops_per_token(build_model(read_config(model), seed=0, empty=True), data.context_length)
     return {
         "repository": _pushed_as(model),

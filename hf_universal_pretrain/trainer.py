@@ -206,7 +206,7 @@ class UPTrainer(BitsTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds `synthetic_tokens` (all processes), `rounds`, and `generation_share`: of the wall time since `train`
         was called, the share that this process spent on generating."""
-        if "loss" in logs:
+        if "loss" in logs or "train_runtime" in logs:
             began, seconds = self.generation_began
             spent = self.train_dataset.generation_seconds - seconds
             logs["synthetic_tokens"] = self.tokens_at(self.state.global_step)

@@ -11,7 +11,7 @@ import tempfile
 from html import escape
 from pathlib import Path
 
-from huggingface_hub import RepoCard
+from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 
@@ -30,7 +30,7 @@ padding: 1px 10px; margin: 2px 4px 2px 0; font-size: 13px; background: #fff; }
 
 def page(folder: Path) -> str:
     """The card of a folder as HTML, with its metadata as chips above it, as the Hub has them."""
-    card = RepoCard.load(folder / "README.md")
+    card = ModelCard.load(folder / "README.md")
     chips = [card.data.get(key) for key in ("pipeline_tag", "library_name", "license", "base_model")]
     chips = [str(chip) for chip in [*chips, *(card.data.get("tags") or [])] if chip]
     for model in card.data.get("eval_results") or []:

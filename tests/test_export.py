@@ -166,8 +166,8 @@ def test_card_tells_how_to_make_the_rows_again(exported: Path, run_recipe, tmp_p
     assert card.data.license == "apache-2.0" and card.data.size_categories == "n<1K"
     assert {"universal-pretraining", "synthetic-data"} <= set(card.data.tags)
     (tmp_path / "recipe.yaml").write_text(card.text.split("```yaml\n")[1].split("```")[0])
-    command = next(line for line in card.text.splitlines() if line.startswith("python recipes/export_dataset.py"))
-    flags = command.split()[2:]
+    command = card.text.split("python recipes/export_dataset.py")[1].split("```")[0]
+    flags = command.replace("\\\n", "").split()
     done = run_recipe("export_dataset.py", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert shards(tmp_path / "DIR") == shards(exported)

@@ -5,7 +5,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -155,11 +154,10 @@ def test_a_hub_that_refuses_is_found_before_training(case: str, run, hub: HubSer
     hub.create(REPO)  # it exists, so that only the token is at fault
     if "fault" in env:
         hub.fails("POST /api/repos/create", **env["fault"])
-    began = time.perf_counter()
     done = run("pretrain.py", *QUICK, *flags, **{key: value for key, value in env.items() if key != "fault"})
     assert done.returncode == status and message in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and "hf_w" not in done.stderr, done.stderr
-    assert "Plan" not in done.stdout and written(tmp_path) == [] and time.perf_counter() - began < 60
+    assert "Plan" not in done.stdout and written(tmp_path) == []
     show(done)
 
 
@@ -289,8 +287,8 @@ def test_the_recipe_of_a_card_makes_the_same_model(run, hub: HubServer, tmp_path
     data, training = (part.split("```")[0] for part in card.text.split("```yaml\n")[1:])
     (tmp_path / "recipe.yaml").write_text(data + training)
     assert yaml.safe_load(training)["learning_rate"] == 0.01
-    command = next(line for line in card.text.splitlines() if "--config recipe.yaml" in line)
-    flags = shlex.split(command.split("recipes/pretrain.py")[1])
+    command = card.text.split("accelerate launch --num_processes 1 recipes/pretrain.py")[1].split("```")[0]
+    flags = shlex.split(command.replace("\\\n", ""))
     again = run("pretrain.py", *flags, "--use_cpu", "--output_dir", "out/again")
     assert again.returncode == 0, again.stderr
     one, other = (load_file(tmp_path / f"out/{name}/model.safetensors") for name in ("tiny", "again"))
