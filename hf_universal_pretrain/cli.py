@@ -13,6 +13,8 @@ import torch
 import yaml
 from transformers import HfArgumentParser
 
+from hf_universal_pretrain.hub import HubUnavailable
+
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -21,9 +23,22 @@ class _Parser(HfArgumentParser):
 
 def exit_with_usage_error(message: object) -> NoReturn:
     """Prints one line on stderr (on the first process of a machine) and exits with status 2."""
+    _exit(" ".join(str(message).split()), 2)
+
+
+def _exit(message: str, status: int) -> NoReturn:
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{os.path.basename(sys.argv[0])}: error: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(2)
+        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def hub_errors() -> Iterator[None]:
+    """Turns a Hub that is out of reach or fails into its message (no traceback) and exit status 1."""
+    try:
+        yield
+    except HubUnavailable as error:
+        _exit(str(error), 1)
 
 
 @contextlib.contextmanager

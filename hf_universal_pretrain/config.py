@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from transformers import TrainingArguments
 
+from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import FAMILIES, Band
 
 
@@ -225,13 +226,18 @@ class SyntheticUPConfig:
         return path
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> "SyntheticUPConfig":
-        """Reads `synthetic_up_config.json` from a folder.
+    def from_pretrained(cls, name: str | Path) -> "SyntheticUPConfig":
+        """Reads `synthetic_up_config.json` from a folder or a Hub repository: with it, the stream can be made again.
 
         Raises:
-            ValueError: if the file is no JSON object or has settings that this class does not know.
+            ValueError: if there is no such file, it is no JSON object, or has settings that this class does not know.
         """
-        path = Path(directory) / DATA_CONFIG_NAME
+        try:
+            path = find_file(name, DATA_CONFIG_NAME)
+        except OSError as error:
+            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {str(error).splitlines()[0]}") from error
+        if path is None:
+            raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
         settings = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(settings, dict) or not settings.keys() <= known:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor
@@ -59,6 +60,7 @@ class SyntheticUPDataset(IterableDataset):
         world_size: int = 1,
     ) -> None:
         self.config = config
+        self.tokenizer = tokenizer
         if tokenizer is None:
             usable_tokens = list(range(config.alphabet_size))
         else:
@@ -187,6 +189,28 @@ class SyntheticUPDataset(IterableDataset):
             tokens, labels = self.draw(1)
             yield {"input_ids": tokens[0], "labels": labels[0]}
 
+    def to_hf(self, num_shards: int = 1) -> datasets.IterableDataset:
+        """The stream as an endless `datasets.IterableDataset` of `{"input_ids"}` (and `{"labels"}` where the two
+        differ, see `row_features`), made as it is read.
+
+        It starts afresh from the seed and rank of this stream, whatever this one has served, and follows its settings
+        and tokenizer. (Parquet files of it: recipes/export_dataset.py.)
+
+        Args:
+            num_shards: independent streams (of ranks `rank`, `rank + 1`, ...), served in turns; a `DataLoader` may
+                have as many workers, and `datasets.distributed.split_dataset_by_node` as many nodes.
+        """
+        return datasets.IterableDataset.from_generator(
+            _serve_in_turns,
+            features=row_features(self.config, self.tokenizer),
+            gen_kwargs={
+                "ranks": list(range(self.rank, self.rank + num_shards)),
+                "config": self.config,
+                "tokenizer": self.tokenizer,
+                "device": str(self.random.device),
+            },
+        )
+
     @property
     def symbols_generated(self) -> int:
         """Symbols generated so far by this process, those of rows outside the band included."""
@@ -228,3 +252,28 @@ class SyntheticUPDataset(IterableDataset):
         self._enter_stage(state["stage"])
         self.random.set_state(state["generator"])
         self.buffer.load_state_dict(state["buffer"])
+
+
+def row_features(config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase | None) -> datasets.Features:
+    """The columns of a data set of rows, `context_length` integers each, in 16 bits where tokens fit: `input_ids`,
+    and `labels` (-100 where the model is not judged) if the mixture has a family that leaves symbols unjudged."""
+    tokens = config.alphabet_size if tokenizer is None else len(tokenizer)
+    dtype = "int16" if tokens <= 32_768 else "int32"
+    names = {name for stage in config.stages for name in stage.mixture}
+    judges_all = all(build_family(name, config).judges_all for name in names)
+    columns = ("input_ids",) if judges_all else ("input_ids", "labels")
+    column = datasets.List(datasets.Value(dtype), length=config.context_length)
+    return datasets.Features(dict.fromkeys(columns, column))
+
+
+def _serve_in_turns(
+    ranks: list[int], config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase | None, device: str
+) -> Iterator[dict[str, Any]]:
+    streams = [SyntheticUPDataset(config, tokenizer, device, rank) for rank in ranks]
+    columns = list(row_features(config, tokenizer))
+    while True:
+        for stream in streams:
+            for _ in range(stream.rounds_due()):
+                stream.enrich()
+            row = dict(zip(("input_ids", "labels"), stream.draw(1), strict=True))
+            yield {name: row[name][0].cpu().numpy() for name in columns}

@@ -17,8 +17,9 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import parse_args, usage_errors, use_all_cores
+from hf_universal_pretrain.cli import hub_errors, parse_args, usage_errors, use_all_cores
 from hf_universal_pretrain.evaluation import cut_windows
+from hf_universal_pretrain.hub import claim_model_repository, push_or_explain
 from hf_universal_pretrain.modeling import build_model, build_tokenizer, check_fits, load_model, read_config
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
 from hf_universal_pretrain.plotting import read_history
@@ -64,7 +65,7 @@ def main() -> None:
     script, args = parse_args((ScriptArguments, TrainingArguments), __doc__, defaults)
 
     # ---- Everything that can be wrong is found here, before anything is written ----
-    with usage_errors():
+    with usage_errors(), hub_errors():
         if (script.train_file is None) == (script.dataset is None):
             raise ValueError("give the training text with either --train_file or --dataset")
         resume = checkpoint_to_resume(args)
@@ -86,6 +87,8 @@ def main() -> None:
         windows = {"held_out": cut_windows(held_out, script.context_length, script.eval_windows, "--eval_file")}
         blocks = TokenBlocks(text, tokenizer, script.context_length)
         others = {Path(run).name: read_history(run) for run in script.compare_with}
+        if args.push_to_hub:
+            claim_model_repository(args)
 
     if args.process_index == 0:
         start = "random weights" if script.from_scratch else f"the weights of {script.model}"
@@ -110,7 +113,10 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=resume)
     trainer.finish()
     if args.push_to_hub:
-        trainer.push_to_hub()
+        with hub_errors():
+            address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
+        if args.process_index == 0:
+            print(f"The model is on the Hub: {address}")
 
 
 if __name__ == "__main__":

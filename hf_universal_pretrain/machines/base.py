@@ -42,6 +42,9 @@ class MachineFamily(ABC):
     reads_condition: ClassVar[bool]
     """Whether a row depends on its condition, and so deepens what is in the buffer."""
 
+    judges_all: ClassVar[bool] = True
+    """Whether a model is judged on every symbol (see `Machines.generate`)."""
+
     @abstractmethod
     def draw(self, num_rows: int, generator: torch.Generator) -> Machines:
         """Draws the machines of a round that will generate `num_rows` rows, on the device of `generator`."""

@@ -91,6 +91,7 @@ class ProceduralFamily(MachineFamily):
     symbols_range: tuple[int, int] = (8, 100)
 
     reads_condition: ClassVar[bool] = False
+    judges_all: ClassVar[bool] = False
     flops_per_symbol: ClassVar[int] = 0
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "ProceduralSources":
