@@ -30,7 +30,7 @@ class SyntheticUPConfig:
     """
 
     machines: str = field(
-        default="repeat=0.5,context_tree=0.5",
+        default="context_tree=0.9,lstm=0.1",
         metadata={
             "help": "Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. "
             f"Families: {', '.join(FAMILIES)}."

@@ -40,7 +40,8 @@ class ContextTreeFamily(MachineFamily):
             random order.
         root_strength_range: theta_0, log-uniform: small values repeat few symbols, large ones follow the base.
         strength_range: theta_d of every d > 0, log-uniform: small values copy whole passages.
-        discount_range: a row's discount, uniform: large values keep new symbols coming, in a power law.
+        discount_range: a row's discount, uniform: large values keep new symbols coming, in a power law. None by default:
+            with 0 to .5 a small model learned no more (recipes/README.md).
     """
 
     max_depth: int = 4
@@ -48,7 +49,7 @@ class ContextTreeFamily(MachineFamily):
     base_exponent_range: tuple[float, float] = (0.0, 1.5)
     root_strength_range: tuple[float, float] = (5.0, 500.0)
     strength_range: tuple[float, float] = (2.0, 200.0)
-    discount_range: tuple[float, float] = (0.0, 0.5)
+    discount_range: tuple[float, float] = (0.0, 0.0)
 
     reads_condition: ClassVar[bool] = False
     flops_per_symbol: ClassVar[int] = 0

@@ -1,3 +1,5 @@
+import math
+
 import torch
 
 from hf_universal_pretrain.machines.context_tree import ContextTreeFamily, ContextTrees, zipf_base
@@ -87,3 +89,21 @@ def test_every_row_has_its_own_source() -> None:
     output = family.draw(30, generator).generate(zeros[:, :1], zeros, generator)
     assert output.min() >= 0 and output.max() < 40
     assert len(torch.unique(output, dim=0)) == 30
+
+
+def test_discount_keeps_new_symbols_coming() -> None:
+    """Depth 0, theta 1: symbols number about theta ln n without discount, and grow as n^d with one (Pitman-Yor)."""
+    distinct = {}
+    for discount in (0.0, 0.5):
+        generator = torch.Generator().manual_seed(0)
+        base = torch.full((300, 2000), 1 / 2000)
+        depth = torch.zeros(300, 1, dtype=torch.int64)
+        trees = ContextTrees(base, torch.ones(300, 1), depth, torch.full((300, 1), discount))
+        zeros = torch.zeros(300, 200, dtype=torch.int64)
+        rows = trees.generate(zeros[:, :1], zeros, generator)
+        distinct[discount] = sum(len(row.unique()) for row in rows) / 300
+    # the expected number of tables: sum of theta / (theta + i), and Gamma ratios for d = .5
+    assert abs(distinct[0.0] - sum(1 / (1 + i) for i in range(200))) < 0.5
+    theta, d, n = 1.0, 0.5, 200
+    ratio = math.exp(math.lgamma(theta + n + d) - math.lgamma(theta + n) + math.lgamma(theta) - math.lgamma(theta + d))
+    assert abs(distinct[0.5] - theta / d * (ratio - 1)) < 1.5
