@@ -40,8 +40,8 @@ class ContextTreeFamily(MachineFamily):
             random order.
         root_strength_range: theta_0, log-uniform: small values repeat few symbols, large ones follow the base.
         strength_range: theta_d of every d > 0, log-uniform: small values copy whole passages.
-        discount_range: a row's discount, uniform: large values keep new symbols coming, in a power law. None by default:
-            with 0 to .5 a small model learned no more (recipes/README.md).
+        discount_range: a row's discount, uniform: large values keep new symbols coming, in a power law. None by
+            default: with 0 to .5 a small model learned no more (recipes/README.md).
     """
 
     max_depth: int = 4
