@@ -7,6 +7,7 @@ there before, or on how many follow. A shard appears under its name only when it
 
 import hashlib
 import json
+import os
 import resource
 import signal
 import sys
@@ -15,9 +16,10 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -151,7 +153,14 @@ def _start_worker(export: Export, counter: "Synchronized[int]") -> None:
     global _export, _counter
     _export, _counter = export, counter
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback of its own
+    Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)  # sums in another order could tip a machine's choice of a symbol
+
+
+def _end_with_the_parent() -> None:
+    """The pool's workers would wait for work for ever if the process that has it were killed."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _write_shard(shard: int, rows: int) -> float:
