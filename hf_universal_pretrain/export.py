@@ -22,6 +22,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -105,8 +106,8 @@ class Export:
         """Writes the missing shards, `num_proc` at a time, each in a process of its own with one thread.
 
         Returns:
-            `rows` that were written, `seconds` that it took, `bytes` of all shards, and `process_mb`, the largest
-            memory (MB, peak resident set) that one process needed.
+            `rows` that were written, `seconds` that it took, `processes` that wrote, `bytes` of all shards, and
+            `process_mb`, the largest memory (MB, peak resident set) that one process needed.
         """
         missing, began = self.missing_shards(), time.perf_counter()
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
@@ -129,6 +130,7 @@ class Export:
         return {
             "rows": sum(missing.values()),
             "seconds": time.perf_counter() - began,
+            "processes": min(num_proc, len(missing)),
             "bytes": sum(self.path(shard).stat().st_size for shard in self.shards),
             "process_mb": peak,
         }
@@ -174,12 +176,12 @@ def _write_shard(shard: int, rows: int) -> float:
     path = _export.path(shard)
     unfinished = path.with_suffix(".unfinished")
     with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
-        parts: list[Tensor] = []
+        parts: list[np.ndarray] = []
         for part in draw_rows(stream, rows):
-            parts.append(part)
+            parts.append(part.numpy().astype(item.to_pandas_dtype()))
             rows -= len(part)
             if rows == 0 or sum(map(len, parts)) >= group:
-                values = pa.array(torch.cat(parts).flatten().numpy().astype(item.to_pandas_dtype()))
+                values = pa.array(np.concatenate(parts).ravel())
                 column = pa.FixedSizeListArray.from_arrays(values, config.context_length)
                 writer.write_table(pa.Table.from_arrays([column], schema=schema))
                 parts.clear()
