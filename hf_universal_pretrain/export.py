@@ -7,6 +7,7 @@ there before, or on how many follow. A shard appears under its name only when it
 
 import hashlib
 import json
+import os
 import resource
 import signal
 import sys
@@ -15,11 +16,13 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -103,8 +106,8 @@ class Export:
         """Writes the missing shards, `num_proc` at a time, each in a process of its own with one thread.
 
         Returns:
-            `rows` that were written, `seconds` that it took, `bytes` of all shards, and `process_mb`, the largest
-            memory (MB, peak resident set) that one process needed.
+            `rows` that were written, `seconds` that it took, `processes` that wrote, `bytes` of all shards, and
+            `process_mb`, the largest memory (MB, peak resident set) that one process needed.
         """
         missing, began = self.missing_shards(), time.perf_counter()
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
@@ -127,6 +130,7 @@ class Export:
         return {
             "rows": sum(missing.values()),
             "seconds": time.perf_counter() - began,
+            "processes": min(num_proc, len(missing)),
             "bytes": sum(self.path(shard).stat().st_size for shard in self.shards),
             "process_mb": peak,
         }
@@ -151,7 +155,14 @@ def _start_worker(export: Export, counter: "Synchronized[int]") -> None:
     global _export, _counter
     _export, _counter = export, counter
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback of its own
+    Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)  # sums in another order could tip a machine's choice of a symbol
+
+
+def _end_with_the_parent() -> None:
+    """The pool's workers would wait for work for ever if the process that has it were killed."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _write_shard(shard: int, rows: int) -> float:
@@ -165,6 +176,7 @@ def _write_shard(shard: int, rows: int) -> float:
     path = _export.path(shard)
     unfinished = path.with_suffix(".unfinished")
     with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+<<<<<<< HEAD
         parts: list[tuple[Tensor, Tensor]] = []
         for part in draw_rows(stream, rows):
             parts.append(part)
@@ -176,6 +188,16 @@ def _write_shard(shard: int, rows: int) -> float:
                     values = pa.array(torch.cat(column).flatten().numpy().astype(item.to_pandas_dtype()))
                     columns.append(pa.FixedSizeListArray.from_arrays(values, config.context_length))
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+=======
+        parts: list[np.ndarray] = []
+        for part in draw_rows(stream, rows):
+            parts.append(part.numpy().astype(item.to_pandas_dtype()))
+            rows -= len(part)
+            if rows == 0 or sum(map(len, parts)) >= group:
+                values = pa.array(np.concatenate(parts).ravel())
+                column = pa.FixedSizeListArray.from_arrays(values, config.context_length)
+                writer.write_table(pa.Table.from_arrays([column], schema=schema))
+>>>>>>> hub
                 parts.clear()
             with _counter.get_lock():
                 _counter.value += made

@@ -82,7 +82,7 @@ def main() -> None:
     write_data_card(export, script.tokenizer, script.push_to_hub, done)
     pace = done["rows"] / done["seconds"]
     print(
-        f"{done['rows']:,} rows written in {done['seconds']:.1f} s by {script.num_proc} processes: {pace:,.0f} "
+        f"{done['rows']:,} rows written in {done['seconds']:.1f} s by {done['processes']} processes: {pace:,.0f} "
         f"rows/s, peak memory {done['process_mb']:,.0f} MB a process; {done['bytes'] / 1e6:,.1f} MB on disk"
     )
     print(f"The data set is in {script.output}")
