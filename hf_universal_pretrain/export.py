@@ -176,28 +176,19 @@ def _write_shard(shard: int, rows: int) -> float:
     path = _export.path(shard)
     unfinished = path.with_suffix(".unfinished")
     with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
-<<<<<<< HEAD
-        parts: list[tuple[Tensor, Tensor]] = []
+        parts: list[list[np.ndarray]] = []  # of each part the tokens, and the labels if they are asked for
         for part in draw_rows(stream, rows):
-            parts.append(part)
+            parts.append(
+                [column.numpy().astype(item.to_pandas_dtype()) for column, _ in zip(part, schema, strict=False)]
+            )
             made = len(part[0])
             rows -= made
-            if rows == 0 or sum(len(tokens) for tokens, _ in parts) >= group:
-                columns = []
-                for column, _ in zip(zip(*parts, strict=True), schema, strict=False):  # tokens, and labels if asked
-                    values = pa.array(torch.cat(column).flatten().numpy().astype(item.to_pandas_dtype()))
-                    columns.append(pa.FixedSizeListArray.from_arrays(values, config.context_length))
+            if rows == 0 or sum(len(columns[0]) for columns in parts) >= group:
+                columns = [
+                    pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(column).ravel()), config.context_length)
+                    for column in zip(*parts, strict=True)
+                ]
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-=======
-        parts: list[np.ndarray] = []
-        for part in draw_rows(stream, rows):
-            parts.append(part.numpy().astype(item.to_pandas_dtype()))
-            rows -= len(part)
-            if rows == 0 or sum(map(len, parts)) >= group:
-                values = pa.array(np.concatenate(parts).ravel())
-                column = pa.FixedSizeListArray.from_arrays(values, config.context_length)
-                writer.write_table(pa.Table.from_arrays([column], schema=schema))
->>>>>>> hub
                 parts.clear()
             with _counter.get_lock():
                 _counter.value += made
