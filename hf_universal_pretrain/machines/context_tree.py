@@ -110,6 +110,7 @@ class ContextTrees:
         output = torch.multinomial(self.base, length, replacement=True, generator=generator)
         # agree[r, j]: how many symbols before position j equal those before the position that is being written
         agree = torch.zeros(rows, 1, dtype=torch.int8, device=device)
+        discounted = bool(self.discount.any())
         # known[r, j]: the longest context in which the symbol at j had been written before; -1: it was new to the row
         known = torch.full((rows, length), -1, dtype=torch.int8, device=device)
         for t in range(1, length):
@@ -117,16 +118,21 @@ class ContextTrees:
             longer *= output[:, : t - 1] == output[:, t - 1 : t]
             agree = F.pad(longer, (1, 0))
             count = at_least(agree, max_depth)
-            different = count - at_least(torch.minimum(agree, known[:, :t]), max_depth)  # new in their context
-            copies = chance[t] * (count + theta) < count - self.discount * different
+            weight = count
+            if discounted:
+                different = count - at_least(torch.minimum(agree, known[:, :t]), max_depth)  # new in their context
+                weight = count - self.discount * different
+            copies = chance[t] * (count + theta) < weight
             deepest = (copies * (depths + 1)).amax(1, keepdim=True) - 1  # -1: nowhere, the symbol stays fresh
-            # the largest log(u) / weight is a choice in proportion to the weights (Efraimidis and Spirakis 2006)
-            score = torch.rand(rows, t, generator=generator, device=device).log_()
-            score *= torch.where(known[:, :t] < deepest, 1 / (1 - self.discount), 1.0)
+            score = torch.rand(rows, t, generator=generator, device=device)
+            if discounted:
+                # the largest log(u) / weight is a choice in proportion to the weights (Efraimidis and Spirakis 2006)
+                score = score.log_() * torch.where(known[:, :t] < deepest, 1 / (1 - self.discount), 1.0)
             choice = torch.where(agree >= deepest, score, -torch.inf).argmax(-1, keepdim=True)
             written = torch.where(deepest >= 0, output.gather(1, choice), output[:, t : t + 1])
             output[:, t : t + 1] = written
-            known[:, t] = torch.where(output[:, :t] == written, agree, -1).amax(1)
+            if discounted:
+                known[:, t] = torch.where(output[:, :t] == written, agree, -1).amax(1)
         return output
 
 
