@@ -54,8 +54,8 @@ class SyntheticUPConfig:
         default_factory=list,
         metadata={
             "help": "Changes of machines and complexity during training, each a mapping such as "
-            "'{at: 2000, machines: lstm=0.5,nca=0.5, complexity: 0.3:0.9}' ('at' is a training step; in YAML, a list "
-            "of mappings). What a stage does not name stays as in the stage before."
+            "'{at: 2000, machines: \"lstm=0.5,nca=0.5\", complexity: 0.3:0.9}' ('at' is a training step; a mixture "
+            "stands in quotes; in YAML, a list of mappings). What a stage does not name stays as in the stage before."
         },
     )
     context_length: int = field(default=512, metadata={"help": "Symbols (and so tokens) in a row."})
@@ -177,7 +177,10 @@ class SyntheticUPConfig:
             if not isinstance(at, int) or at <= starts[-1]:
                 raise ValueError(f"curriculum: 'at' must be a step after {starts[-1]}, not {at!r}, in {entry!r}")
             if not stage or not stage.keys() <= {"machines", "complexity"}:
-                raise ValueError(f"curriculum: a stage changes machines, complexity or both, not {sorted(stage)}")
+                raise ValueError(
+                    f"curriculum: a stage changes machines, complexity or both, not {sorted(stage)}: put a mixture in "
+                    'quotes, as in {at: 2000, machines: "lstm=0.5,nca=0.5"}'
+                )
             try:
                 stages.append(dataclasses.replace(stages[-1], curriculum=[], **stage))
             except (ValueError, AttributeError, TypeError) as error:  # also for what is no text

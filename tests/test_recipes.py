@@ -252,3 +252,13 @@ def test_curriculum_in_yaml(run_recipe, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     data = SyntheticUPConfig.from_pretrained(tmp_path / "out/c")
     assert [list(stage.mixture) for stage in data.stages] == [["uniform"], ["constant"]]
+
+
+def test_curriculum_on_the_command_line(run_recipe, tmp_path: Path) -> None:
+    """As the README and `-h` write it: a mixture in quotes; without them the error says so."""
+    right = '{at: 3, machines: "uniform=0.5,constant=0.5", complexity: 0.3:0.9}'
+    done = run_recipe("pretrain.py", *TINY, "--dry_run", "--curriculum", right, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    wrong = "{at: 3, machines: uniform=0.5,constant=0.5}"
+    done = run_recipe("pretrain.py", *TINY, "--dry_run", "--curriculum", wrong, cwd=tmp_path)
+    assert done.returncode == 2 and "put a mixture in quotes" in done.stderr and "Traceback" not in done.stderr
