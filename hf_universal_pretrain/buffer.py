@@ -6,6 +6,8 @@ A symbol s that the model is shown but not judged on is kept as its complement ~
 import torch
 from torch import Tensor
 
+from hf_universal_pretrain.machines.base import symbols_of
+
 
 class SequenceBuffer:
     """Rows of symbols that are sampled, cropped, overwritten and reset; all draws come from one generator.
@@ -45,13 +47,12 @@ class SequenceBuffer:
 
     def read(self, index: Tensor) -> Tensor:
         """The symbols of the rows `index`, `(len(index), length)` int64. This is a copy; `write` is the way back."""
-        rows = self.rows[index].long()
-        return torch.where(rows < 0, ~rows, rows)
+        return symbols_of(self.rows[index].long())
 
     def sample(self, count: int) -> tuple[Tensor, Tensor]:
         """Draws rows with replacement: symbols `(count, length)` int64, and which of them are judged, bool."""
-        index = self._integers(len(self.rows), count)
-        return self.read(index), self.rows[index] >= 0
+        rows = self.rows[self._integers(len(self.rows), count)].long()
+        return symbols_of(rows), rows >= 0
 
     def crop(self, count: int, length: int) -> Tensor:
         """Draws `(count, length)` pieces: different rows, each cut at its own random offset."""

@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, Trainer
 
-from hf_universal_pretrain.hub import HubUnavailable
+from hf_universal_pretrain.hub import HubUnavailable, push_or_explain
 
 
 class _Parser(HfArgumentParser):
@@ -39,6 +39,15 @@ def hub_errors() -> Iterator[None]:
         yield
     except HubUnavailable as error:
         _exit(str(error), 1)
+
+
+def push_model(trainer: Trainer) -> None:
+    """The last thing that a recipe does: the whole output folder goes to the Hub, or exit status 1 and what to do."""
+    args = trainer.args
+    with hub_errors():
+        address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
+    if args.process_index == 0:
+        print(f"The model is on the Hub: {address}")
 
 
 @contextlib.contextmanager

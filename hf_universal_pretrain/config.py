@@ -250,6 +250,12 @@ class SyntheticUPConfig:
         return cls(**settings)
 
 
+def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two settings, in words: `"seed_length (was 8, now 4)"`; empty if nothing does."""
+    names = dict.fromkeys([*now, *was])
+    return ", ".join(f"{k} (was {was.get(k)}, now {now.get(k)})" for k in names if was.get(k) != now.get(k))
+
+
 _AT_LEAST = {
     "context_length": 2, "alphabet_size": 2, "num_layers": 1, "hidden_size": 1, "embedding_scale": 0.0,
     "seed_length": 1, "machines_per_round": 1, "redraw_every": 1, "source_batch": 1, "buffer_size": 2,

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.alphabet import Alphabet
+from hf_universal_pretrain.alphabet import Alphabet, usable_tokens
 from hf_universal_pretrain.buffer import SequenceBuffer
-from hf_universal_pretrain.config import SyntheticUPConfig
+from hf_universal_pretrain.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.machines import Machines, build_family
 
 
@@ -61,11 +61,8 @@ class SyntheticUPDataset(IterableDataset):
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        if tokenizer is None:
-            usable_tokens = list(range(config.alphabet_size))
-        else:
-            usable_tokens = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
-        self.alphabet = Alphabet(config.alphabet, config.alphabet_size, usable_tokens)
+        tokens = list(range(config.alphabet_size)) if tokenizer is None else usable_tokens(tokenizer)
+        self.alphabet = Alphabet(config.alphabet, config.alphabet_size, tokens)
         self.enriches_itself = True
         self.generation_seconds = 0.0
         self.start(device, rank, world_size)
@@ -116,7 +113,9 @@ class SyntheticUPDataset(IterableDataset):
             if self.stage.band is not None:
                 inside = self._redraw_outside_band(name, generated, passes)
                 rows, generated, passes = rows[inside], generated[inside], passes[inside]
-            made.append((rows, generated, passes + 1 if self.families[name].reads_condition else passes * 0 + 1))
+            made.append(
+                (rows, generated, passes + 1 if self.families[name].reads_condition else torch.ones_like(passes))
+            )
         for rows, generated, passes in made:  # not before all have read
             buffer.write(rows, generated, passes)
             self.kept += len(rows)
@@ -241,9 +240,8 @@ class SyntheticUPDataset(IterableDataset):
         for name, value in mine.items():
             if state[name] != value:
                 raise ValueError(f"the stream's state has {name} {state[name]}, this run has {name} {value}")
-        changed = {k: v for k, v in self.config.to_dict().items() if state["config"].get(k) != v}
-        if changed:
-            told = ", ".join(f"{k} (was {state['config'].get(k)}, now {v})" for k, v in changed.items())
+        told = differences(state["config"], self.config.to_dict())
+        if told:
             raise ValueError(f"the stream's state was made with other settings: {told}")
         for name in COUNTS:
             setattr(self, name, state["counts"][name])

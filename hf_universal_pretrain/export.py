@@ -30,7 +30,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.config import SyntheticUPConfig
+from hf_universal_pretrain.alphabet import Alphabet, usable_tokens
+from hf_universal_pretrain.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.dataset import SyntheticUPDataset, row_features
 
 
@@ -52,6 +53,8 @@ class Export:
         for name in ("rows", "rows_per_shard"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        # refuses an alphabet that the tokenizer is too small for, before any process is started
+        Alphabet(self.config.alphabet, self.config.alphabet_size, usable_tokens(self.tokenizer))
 
     @property
     def shards(self) -> dict[int, int]:
@@ -64,7 +67,7 @@ class Export:
 
     def settings(self) -> dict[str, Any]:
         """What decides a shard's rows, as it is kept in each file."""
-        tokens = repr(SyntheticUPDataset(self.config, self.tokenizer).alphabet.usable_tokens.tolist())
+        tokens = repr(usable_tokens(self.tokenizer))
         return {
             **self.config.to_dict(),
             "rows_per_shard": self.rows_per_shard,
@@ -83,11 +86,7 @@ class Export:
         for path in sorted((self.folder / "data").glob("train-*.parquet")):
             there = pq.read_metadata(path)
             theirs = json.loads((there.metadata or {}).get(_METADATA, b"{}"))
-            told = ", ".join(
-                f"{k} (was {theirs.get(k)}, now {mine.get(k)})"
-                for k in mine.keys() | theirs.keys()
-                if mine.get(k) != theirs.get(k)
-            )
+            told = differences(theirs, mine)
             if told:
                 raise ValueError(
                     f"--output: {path} was made with other settings: {told}. Give another folder, or the same settings"

@@ -1,6 +1,5 @@
 """What a buffer holds, in figures."""
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -40,12 +39,10 @@ def row_figures(rows: Tensor, passes: Tensor, alphabet_size: int) -> RowFigures:
     )
 
 
-def enrich_for(dataset: SyntheticUPDataset, rounds: int) -> float:
-    """Runs rounds until `rounds` have been run; returns the rows generated a second (0 if none was)."""
-    began, tried = time.perf_counter(), dataset.tried
-    while dataset.rounds < rounds:
-        dataset.enrich()
-    return (dataset.tried - tried) / (time.perf_counter() - began)
+def buffer_figures(dataset: SyntheticUPDataset) -> RowFigures:
+    """Figures of all rows of a stream's buffer."""
+    every_row = torch.arange(dataset.config.buffer_size)
+    return row_figures(dataset.buffer.read(every_row), dataset.buffer.passes, dataset.config.alphabet_size)
 
 
 def band_shares(figures: RowFigures, band: Band) -> dict[str, float]:
@@ -55,17 +52,20 @@ def band_shares(figures: RowFigures, band: Band) -> dict[str, float]:
     return {"dead": round(dead, 4), "in_band": round(1 - dead - noise, 4), "incompressible": round(noise, 4)}
 
 
-def stream_figures(config: SyntheticUPConfig, rounds: int, band: Band) -> dict[str, float]:
-    """Rows a second, acceptance, and the shares of `band` of a stream's buffer after so many rounds, on the CPU."""
-    dataset = SyntheticUPDataset(config)
-    speed = enrich_for(dataset, rounds)
-    figures = row_figures(
-        dataset.buffer.read(torch.arange(config.buffer_size)), dataset.buffer.passes, config.alphabet_size
-    )
+def summary(dataset: SyntheticUPDataset, figures: RowFigures, band: Band) -> dict[str, float]:
+    """Rows a second and acceptance of a stream since its start, and of its rows as they are the shares of a band."""
     return {
-        "rows_per_second": round(speed, 1),
-        "acceptance": round(dataset.kept / dataset.tried, 4),
+        "rows_per_second": round(dataset.tried / max(dataset.generation_seconds, 1e-9), 1),
+        "acceptance": round(dataset.kept / max(1, dataset.tried), 4),
         **band_shares(figures, band),
         "mean_compressibility": round(figures.compressibility.mean().item(), 4),
         "mean_passes": round(figures.passes.float().mean().item(), 2),
     }
+
+
+def stream_figures(config: SyntheticUPConfig, rounds: int, band: Band) -> dict[str, float]:
+    """The summary of a stream after so many rounds, on the CPU."""
+    dataset = SyntheticUPDataset(config)
+    for _ in range(rounds):
+        dataset.enrich()
+    return summary(dataset, buffer_figures(dataset), band)

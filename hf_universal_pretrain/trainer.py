@@ -174,7 +174,6 @@ class UPTrainer(BitsTrainer):
     def __init__(
         self, *, train_dataset: SyntheticUPDataset, callbacks: list[TrainerCallback] | None = None, **kwargs: Any
     ) -> None:
-        self.generation_began = (0.0, 0.0)
         super().__init__(
             train_dataset=train_dataset,
             context_length=train_dataset.config.context_length,
@@ -200,7 +199,7 @@ class UPTrainer(BitsTrainer):
         )
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        self.generation_began = (time.perf_counter(), self.train_dataset.generation_seconds)
+        self.generation_before = self.train_dataset.generation_seconds
         return super().train(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -208,11 +207,10 @@ class UPTrainer(BitsTrainer):
         was called, the share that this process spent on generating; with a band also `acceptance`: of the rows
         generated so far, the share that went into the buffer."""
         if "loss" in logs or "train_runtime" in logs:
-            began, seconds = self.generation_began
-            spent = self.train_dataset.generation_seconds - seconds
+            spent = self.train_dataset.generation_seconds - self.generation_before
             logs["synthetic_tokens"] = self.tokens_at(self.state.global_step)
             logs["rounds"] = self.train_dataset.rounds
-            logs["generation_share"] = round(spent / (time.perf_counter() - began), 4)
+            logs["generation_share"] = round(spent / (time.perf_counter() - self.train_began), 4)
             if self.train_dataset.stage.band is not None:
                 logs["acceptance"] = round(self.train_dataset.kept / self.train_dataset.tried, 4)
         self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise

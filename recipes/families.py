@@ -54,8 +54,9 @@ class ScriptArguments:
 def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
     """Pretrains the quickstart's model and returns its bits per byte on each text."""
     with tempfile.TemporaryDirectory() as folder:
-        machines, _, band = arm.partition("@")
-        flags = ["--preset=paper"] if arm == "paper" else [f"--machines={machines}", f"--complexity={band}"]
+        data = data_settings(arm)
+        flags = ["--preset=paper"] if arm == "paper" else []
+        flags += [f"--machines={data.machines}", f"--complexity={data.complexity}"]
         flags += [f"--max_steps={script.steps}", f"--seed={seed}", f"--stream_seed={seed}", f"--output_dir={folder}"]
         flags += ["--lr_scheduler_kwargs", json.dumps({"num_decay_steps": int(0.3 * script.steps)})]
         flags += ["--save_strategy=no", "--eval_strategy=no", "--eval_on_start=false", "--disable_tqdm=true"]

@@ -17,9 +17,9 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import hub_errors, parse_args, usage_errors, use_all_cores
+from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, usage_errors, use_all_cores
 from hf_universal_pretrain.evaluation import cut_windows
-from hf_universal_pretrain.hub import claim_model_repository, push_or_explain
+from hf_universal_pretrain.hub import claim_model_repository
 from hf_universal_pretrain.modeling import build_model, build_tokenizer, check_fits, load_model, read_config
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
 from hf_universal_pretrain.plotting import read_history
@@ -113,10 +113,7 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=resume)
     trainer.finish()
     if args.push_to_hub:
-        with hub_errors():
-            address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
-        if args.process_index == 0:
-            print(f"The model is on the Hub: {address}")
+        push_model(trainer)
 
 
 if __name__ == "__main__":

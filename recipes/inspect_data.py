@@ -23,7 +23,7 @@ from tqdm import tqdm
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.cli import parse_args, usage_errors
 from hf_universal_pretrain.config import paper_settings
-from hf_universal_pretrain.inspection import RowFigures, band_shares, enrich_for, row_figures
+from hf_universal_pretrain.inspection import RowFigures, buffer_figures, summary
 from hf_universal_pretrain.machines import Band
 from hf_universal_pretrain.plotting import plot_buffer, plot_row_figures
 
@@ -60,39 +60,30 @@ class Snapshot:
     rounds: int
     symbols: torch.Tensor
     figures: RowFigures
-    shares: dict[str, float]
 
 
 def watch(config: SyntheticUPConfig, script: ScriptArguments, name: str) -> tuple[list[Snapshot], dict[str, Any]]:
     """Runs a stream and keeps its buffer at each of `--rounds`."""
-    dataset, band = SyntheticUPDataset(config), Band.parse(script.band)
+    dataset = SyntheticUPDataset(config)
     snapshots: list[Snapshot] = []
-    seconds = 0.0
     with tqdm(total=max(script.rounds), desc=f"Rounds of {name}", unit="round") as bar:
         for rounds in sorted(set(script.rounds)):
-            while dataset.rounds < rounds and seconds < script.seconds:
-                enrich_for(dataset, dataset.rounds + 1)
-                seconds = dataset.generation_seconds
+            while dataset.rounds < rounds and dataset.generation_seconds < script.seconds:
+                dataset.enrich()
                 bar.update()
             if snapshots and snapshots[-1].rounds == dataset.rounds:
                 break
-            symbols = dataset.buffer.read(torch.arange(config.buffer_size))
-            figures = row_figures(symbols, dataset.buffer.passes, config.alphabet_size)
             title = f"after {dataset.rounds} round{'s' if dataset.rounds != 1 else ''}"
-            snapshots.append(Snapshot(title, dataset.rounds, symbols, figures, band_shares(figures, band)))
+            symbols = dataset.buffer.read(torch.arange(config.buffer_size))
+            snapshots.append(Snapshot(title, dataset.rounds, symbols, buffer_figures(dataset)))
     last = snapshots[-1]
-    summary = {
+    return snapshots, {
         "rounds": dataset.rounds,
-        "rows_per_second": round(dataset.tried / max(seconds, 1e-9), 1),
-        "acceptance": round(dataset.kept / max(1, dataset.tried), 4),
-        **last.shares,
-        "mean_compressibility": round(last.figures.compressibility.mean().item(), 4),
+        **summary(dataset, last.figures, Band.parse(script.band)),
         "mean_entropy_bits": round(last.figures.entropy.mean().item(), 3),
         "mean_distinct_symbols": round(last.figures.distinct.float().mean().item(), 1),
-        "mean_passes": round(last.figures.passes.float().mean().item(), 2),
         "distinct_rows": len(last.symbols.unique(dim=0)),
     }
-    return snapshots, summary
 
 
 def image(path: Path) -> str:
@@ -135,19 +126,17 @@ def main() -> None:
         )
     keys = list(next(iter(summaries.values())))
     rows = "".join(
-        f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{summary[key]:,}</td>' for key in keys)}</tr>"
-        for name, summary in summaries.items()
+        f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{told[key]:,}</td>' for key in keys)}</tr>"
+        for name, told in summaries.items()
     )
     head = "".join(f"<th>{key.replace('_', ' ')}</th>" for key in keys)
     recipe = html.escape(json.dumps(data.to_dict(), indent=1))
     page = PAGE.format(band=html.escape(script.band), head=head, rows=rows, sections="".join(sections), recipe=recipe)
     (folder / "index.html").write_text(page, encoding="utf-8")
     (folder / "figures.json").write_text(json.dumps(summaries, indent=2) + "\n", encoding="utf-8")
-    for name, summary in summaries.items():
-        shares = ", ".join(
-            f"{summary[key]:.0%} {key.replace('_', ' ')}" for key in ("dead", "in_band", "incompressible")
-        )
-        print(f"{name}: {summary['rows_per_second']:,} rows/s, {shares}, {summary['mean_passes']} passes")
+    for name, told in summaries.items():
+        shares = ", ".join(f"{told[key]:.0%} {key.replace('_', ' ')}" for key in ("dead", "in_band", "incompressible"))
+        print(f"{name}: {told['rows_per_second']:,} rows/s, {shares}, {told['mean_passes']} passes")
     print(f"The page is {folder / 'index.html'}")
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import hub_errors, parse_args, usage_errors, use_all_cores
+from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, usage_errors, use_all_cores
 from hf_universal_pretrain.config import DATA_CONFIG_NAME, paper_settings
 from hf_universal_pretrain.evaluation import cut_windows
-from hf_universal_pretrain.hub import claim_model_repository, find_file, push_or_explain
+from hf_universal_pretrain.hub import claim_model_repository, find_file
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
 from hf_universal_pretrain.plan import plan_table
@@ -142,10 +142,7 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=resume)
     trainer.finish()
     if args.push_to_hub:
-        with hub_errors():
-            address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
-        if args.process_index == 0:
-            print(f"The model is on the Hub: {address}")
+        push_model(trainer)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,21 @@ class MachineFamily(ABC):
         return self
 
 
+def symbols_of(rows: Tensor) -> Tensor:
+    """The symbols of rows that may hold complements (see `Machines.generate`)."""
+    return torch.where(rows < 0, ~rows, rows)
+
+
+def equal_shares(rows: int, machines: int, device: torch.device) -> Tensor:
+    """Which rows each machine serves: `(machines, ceil(rows / machines))` row numbers, in order.
+
+    Every machine gets the same number; the last row is generated again where that does not divide, and the surplus
+    comes last.
+    """
+    each = -(-rows // machines)
+    return torch.arange(machines * each, device=device).clamp_(max=rows - 1).view(machines, each)
+
+
 # ---- What the families draw with ----
 
 
@@ -77,7 +92,7 @@ def log_uniform_int(low: int, high: int, shape: tuple[int, ...], generator: torc
     return log_uniform(low, high + 1, shape, generator).long().clamp_(low, high)
 
 
-def dirichlet(alpha: Tensor, used: Tensor, generator: torch.Generator) -> Tensor:
+def dirichlet(alpha: Tensor, used: Tensor | int, generator: torch.Generator) -> Tensor:
     """Draws distributions over the last dimension: Dirichlet(alpha) over its first `used` entries, 0 elsewhere.
 
     Args:
@@ -109,3 +124,22 @@ def random_injections(count: int, size: int, alphabet_size: int, generator: torc
     """Draws `(count, size)` int64: in each line `size` different symbols, in random order."""
     scores = torch.rand(count, alphabet_size, generator=generator, device=generator.device)
     return scores.topk(size, dim=-1).indices
+
+
+def zipf_base(
+    num_rows: int,
+    alphabet_size: int,
+    symbols_range: tuple[float, float],
+    exponent_range: tuple[float, float],
+    generator: torch.Generator,
+) -> Tensor:
+    """Draws `(num_rows, alphabet_size)` distributions: Zipf's law over a random subset of symbols in random order."""
+    device = generator.device
+    high = min(symbols_range[1], alphabet_size)
+    count = log_uniform(min(symbols_range[0], high), high + 1, (num_rows, 1), generator).floor()
+    exponent = uniform_between(*exponent_range, (num_rows, 1), generator)
+    rank = torch.arange(1.0, alphabet_size + 1, device=device)
+    weight = torch.where(rank <= count, rank ** (-exponent), 0.0)
+    shuffle = torch.rand(num_rows, alphabet_size, generator=generator, device=device).argsort(-1)
+    weight = weight.gather(-1, shuffle)
+    return weight / weight.sum(-1, keepdim=True)

@@ -7,6 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from hf_universal_pretrain.machines.base import symbols_of
+
 
 @lru_cache
 def _noise_size(length: int, alphabet_size: int) -> float:
@@ -37,8 +39,7 @@ def compressibility(rows: Tensor, alphabet_size: int) -> Tensor:
     Returns:
         `(rows,)` float32, on the CPU.
     """
-    symbols = torch.where(rows < 0, ~rows, rows)
-    return torch.tensor(_sizes(symbols, alphabet_size)) / _noise_size(rows.shape[1], alphabet_size)
+    return torch.tensor(_sizes(symbols_of(rows), alphabet_size)) / _noise_size(rows.shape[1], alphabet_size)
 
 
 @dataclass(frozen=True)

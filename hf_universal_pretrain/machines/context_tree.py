@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, log_uniform, uniform_between
+from hf_universal_pretrain.machines.base import MachineFamily, log_uniform, uniform_between, zipf_base
 
 
 @dataclass(frozen=True)
@@ -60,26 +60,6 @@ class ContextTreeFamily(MachineFamily):
         theta[:, 0] = log_uniform(*self.root_strength_range, (num_rows,), generator)
         depth = torch.randint(self.max_depth + 1, (num_rows, 1), generator=generator, device=generator.device)
         return ContextTrees(base, theta, depth, uniform_between(*self.discount_range, (num_rows, 1), generator))
-
-
-def zipf_base(
-    num_rows: int,
-    alphabet_size: int,
-    symbols_range: tuple[float, float],
-    exponent_range: tuple[float, float],
-    generator: torch.Generator,
-) -> Tensor:
-    """Draws `(num_rows, alphabet_size)` distributions: Zipf's law over a random subset of symbols in random order."""
-    device = generator.device
-    high = min(symbols_range[1], alphabet_size)
-    count = log_uniform(min(symbols_range[0], high), high + 1, (num_rows, 1), generator).floor()
-    low, top = exponent_range
-    exponent = low + (top - low) * torch.rand(num_rows, 1, generator=generator, device=device)
-    rank = torch.arange(1.0, alphabet_size + 1, device=device)
-    weight = torch.where(rank <= count, rank ** (-exponent), 0.0)
-    shuffle = torch.rand(num_rows, alphabet_size, generator=generator, device=device).argsort(-1)
-    weight = weight.gather(-1, shuffle)
-    return weight / weight.sum(-1, keepdim=True)
 
 
 @dataclass

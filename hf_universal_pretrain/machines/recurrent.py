@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, inverse_cdf, log_uniform
+from hf_universal_pretrain.machines.base import MachineFamily, equal_shares, inverse_cdf, log_uniform
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ class RecurrentMachines:
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
         rows, seed_length = seeds.shape
         machines, length = len(self.gain), conditions.shape[1]
-        per_machine = -(-rows // machines)
-        # Every machine gets the same number of rows; the last rows are generated once more where that does not divide.
-        share = torch.arange(machines * per_machine, device=seeds.device).clamp_(max=rows - 1)
+        share_MR = equal_shares(rows, machines, seeds.device)
+        per_machine = share_MR.shape[1]
         offset_M11 = (torch.arange(machines, device=seeds.device) * self.family.alphabet_size).view(-1, 1, 1)
-        seeds_TMR = self._by_time(seeds[share], offset_M11)
-        conditions_TMR = self._by_time(conditions[share], offset_M11)
+        # by time, and as indices into tables of M * alphabet_size entries
+        seeds_TMR = (seeds[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
+        conditions_TMR = (conditions[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
         network = _Network(self, per_machine)
 
         if self.family.conditioning == "prefix":
@@ -160,11 +160,6 @@ class RecurrentMachines:
             torch.add(symbols_MR, offset_M11[..., 0], out=output_TMR[t + 1])
         output_MRT = output_TMR.permute(1, 2, 0) - offset_M11
         return output_MRT.reshape(-1, length)[:rows]
-
-    @staticmethod
-    def _by_time(rows: Tensor, offset_M11: Tensor) -> Tensor:
-        """`(M*R, T)` symbols as `(T, M, R)` indices into tables of `M * alphabet_size` entries."""
-        return (rows.view(len(offset_M11), -1, rows.shape[1]) + offset_M11).permute(2, 0, 1).contiguous()
 
 
 class _Network:

@@ -12,8 +12,8 @@ from hf_universal_pretrain.machines.base import (
     log_uniform,
     log_uniform_int,
     uniform_between,
+    zipf_base,
 )
-from hf_universal_pretrain.machines.context_tree import zipf_base
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, inverse_cdf, log_uniform, uniform_between
+from hf_universal_pretrain.machines.base import MachineFamily, equal_shares, inverse_cdf, log_uniform, uniform_between
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ class RandomNetworks:
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
         rows, length = conditions.shape
         machines, alphabet, units = self.own_table.shape
-        each = -(-rows // machines)
-        share = torch.arange(machines * each, device=seeds.device).clamp_(max=rows - 1)
+        share = equal_shares(rows, machines, seeds.device)
+        each = share.shape[1]
         offset = (torch.arange(machines, device=seeds.device) * alphabet).view(-1, 1)
         own_table, condition_table = self.own_table.flatten(0, 1), self.condition_table.flatten(0, 1)
         output = torch.empty(length, machines, each, dtype=torch.int64, device=seeds.device)
-        output[: seeds.shape[1]] = seeds[share].T.view(-1, machines, each)
-        condition = conditions[share].T.reshape(-1, machines, each)
+        output[: seeds.shape[1]] = seeds[share].permute(2, 0, 1)
+        condition = conditions[share].permute(2, 0, 1).contiguous()
         uniform = torch.rand(length, machines, each, 1, generator=generator, device=seeds.device)
         state = self.head.new_zeros(machines, each, units)
         transposed = self.weight.transpose(1, 2).contiguous()

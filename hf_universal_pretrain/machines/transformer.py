@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+from hf_universal_pretrain.machines.base import MachineFamily, equal_shares, log_uniform
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class RandomTransformers:
         """Rewrites the conditions; there is nothing to seed, since a row is read whole."""
         rows, length = conditions.shape
         machines, width = len(self.embedding), self.family.width
-        each = -(-rows // machines)
-        share = torch.arange(machines * each, device=conditions.device).clamp_(max=rows - 1)
-        read = conditions[share].view(machines, each * length)
+        share = equal_shares(rows, machines, conditions.device)
+        each = share.shape[1]
+        read = conditions[share].flatten(1)
         x = self.embedding.gather(1, read.unsqueeze(-1).expand(-1, -1, width))
         x += _positions(length, width, x.device).repeat(each, 1)
         for qkv, out, up, down in self.layers:
