@@ -94,15 +94,20 @@ def parse_args(
         first = ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--config")
         file = first.parse_known_args(argv)[0].config
-        known = {action.dest for action in parser._actions}
-        words = [*(_flags_from_yaml(file, known) if file else []), *argv]
-        parser.set_defaults(**defaults(parser.parse_known_args(words)[0]))
+        flags, emptied = _flags_from_yaml(file, parser) if file else ([], {})
+        words = [*flags, *argv]
+        parser.set_defaults(**defaults(parser.parse_known_args(words)[0]) | emptied)
         *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     return tuple(parsed)
 
 
-def _flags_from_yaml(path: str, known: set[str]) -> list[str]:
-    """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are."""
+def _flags_from_yaml(path: str, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:
+    """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are.
+
+    Returns:
+        The words; and the empty lists of flags that may be empty, for which a command line has no word.
+    """
+    known = {action.dest for action in parser._actions}
     try:
         with open(path, encoding="utf-8") as file:
             settings = yaml.safe_load(file)
@@ -110,15 +115,17 @@ def _flags_from_yaml(path: str, known: set[str]) -> list[str]:
         raise ValueError(f"--config: cannot read {path} as YAML ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"--config: {path} must hold flags and their values, as in 'max_steps: 1000'")
-    flags = []
+    flags, emptied = [], {}
     for key, value in settings.items():
         if key not in known - {"config", "help"}:
             near = difflib.get_close_matches(str(key), known, 1)
             raise ValueError(
                 f"--config: {path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
-        if isinstance(value, list):
+        if value == [] and parser.get_default(key) == []:
+            emptied[key] = value
+        elif isinstance(value, list):
             flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
         elif value is not None:
             flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
-    return flags
+    return flags, emptied

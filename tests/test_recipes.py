@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_universal_pretrain import SyntheticUPConfig
+from hf_universal_pretrain.card import yaml_lines
 from tests.conftest import ROOT
 
 
@@ -262,3 +263,15 @@ def test_curriculum_on_the_command_line(run_recipe, tmp_path: Path) -> None:
     wrong = "{at: 3, machines: uniform=0.5,constant=0.5}"
     done = run_recipe("pretrain.py", *TINY, "--dry_run", "--curriculum", wrong, cwd=tmp_path)
     assert done.returncode == 2 and "put a mixture in quotes" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_settings_of_a_run_are_a_config_file(run_recipe, tmp_path: Path) -> None:
+    """All of them, empty lists too, as a card tells them; a list that must not be empty is refused as ever."""
+    settings = SyntheticUPConfig(context_length=32, source_batch=8, buffer_size=32, num_layers=2, seed_length=4)
+    (tmp_path / "c.yaml").write_text(yaml_lines(settings.to_dict()))
+    flags = ["--model", "gpt2", "--config_overrides", "n_layer=1,n_embd=16,n_head=2", "--use_cpu", "--dry_run"]
+    done = run_recipe("pretrain.py", "--config", "c.yaml", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "c.yaml").write_text("gain_range: []")
+    done = run_recipe("pretrain.py", "--config", "c.yaml", *flags, cwd=tmp_path)
+    assert done.returncode == 2 and "--gain_range" in done.stderr
