@@ -4,6 +4,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+
+def usable_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that rows may be made of, ascending: all but those of special tokens."""
+    return sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
 
 
 class Alphabet:

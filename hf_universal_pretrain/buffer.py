@@ -1,7 +1,12 @@
-"""The buffer that machines enrich: N rows of T symbols, at first noise."""
+"""The buffer that machines enrich: N rows of T symbols, at first noise.
+
+A symbol s that the model is shown but not judged on is kept as its complement ~s (see `machines.base.Machines`).
+"""
 
 import torch
 from torch import Tensor
+
+from hf_universal_pretrain.machines.base import symbols_of
 
 
 class SequenceBuffer:
@@ -41,12 +46,13 @@ class SequenceBuffer:
         return torch.randperm(len(self.rows), generator=self.generator, device=self.rows.device)[:count]
 
     def read(self, index: Tensor) -> Tensor:
-        """The rows `index`, `(len(index), length)` int64. This is a copy; `write` is the way back."""
-        return self.rows[index].long()
+        """The symbols of the rows `index`, `(len(index), length)` int64. This is a copy; `write` is the way back."""
+        return symbols_of(self.rows[index].long())
 
-    def sample(self, count: int) -> Tensor:
-        """Draws `(count, length)` rows, int64, with replacement."""
-        return self.read(self._integers(len(self.rows), count))
+    def sample(self, count: int) -> tuple[Tensor, Tensor]:
+        """Draws rows with replacement: symbols `(count, length)` int64, and which of them are judged, bool."""
+        rows = self.rows[self._integers(len(self.rows), count)].long()
+        return symbols_of(rows), rows >= 0
 
     def crop(self, count: int, length: int) -> Tensor:
         """Draws `(count, length)` pieces: different rows, each cut at its own random offset."""
@@ -55,7 +61,8 @@ class SequenceBuffer:
         return self.read(self.choose(count)).gather(1, columns)
 
     def write(self, index: Tensor, rows: Tensor, passes: Tensor) -> None:
-        """Replaces the rows `index` with `rows`, `(len(index), length)`, and their counts with `passes`."""
+        """Replaces the rows `index` with `rows`, `(len(index), length)` symbols or complements, and their counts with
+        `passes`."""
         self.rows[index] = rows.to(torch.int16)
         self.passes[index] = passes.to(torch.int32)
 

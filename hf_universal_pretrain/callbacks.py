@@ -38,6 +38,7 @@ class BufferEnrichmentCallback(TrainerCallback):
         train_dataloader: DataLoader,
         **kwargs: Any,
     ) -> None:
+        train_dataloader.dataset.step = state.global_step
         self.enrich(train_dataloader.dataset)
 
     def on_train_end(

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, Trainer
+
+from hf_universal_pretrain.hub import HubUnavailable, push_or_explain
 
 
 class _Parser(HfArgumentParser):
@@ -21,9 +23,31 @@ class _Parser(HfArgumentParser):
 
 def exit_with_usage_error(message: object) -> NoReturn:
     """Prints one line on stderr (on the first process of a machine) and exits with status 2."""
+    _exit(" ".join(str(message).split()), 2)
+
+
+def _exit(message: str, status: int) -> NoReturn:
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{os.path.basename(sys.argv[0])}: error: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(2)
+        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def hub_errors() -> Iterator[None]:
+    """Turns a Hub that is out of reach or fails into its message (no traceback) and exit status 1."""
+    try:
+        yield
+    except HubUnavailable as error:
+        _exit(str(error), 1)
+
+
+def push_model(trainer: Trainer) -> None:
+    """The last thing that a recipe does: the whole output folder goes to the Hub, or exit status 1 and what to do."""
+    args = trainer.args
+    with hub_errors():
+        address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
+    if args.process_index == 0:
+        print(f"The model is on the Hub: {address}")
 
 
 @contextlib.contextmanager
@@ -70,15 +94,20 @@ def parse_args(
         first = ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--config")
         file = first.parse_known_args(argv)[0].config
-        known = {action.dest for action in parser._actions}
-        words = [*(_flags_from_yaml(file, known) if file else []), *argv]
-        parser.set_defaults(**defaults(parser.parse_known_args(words)[0]))
+        flags, emptied = _flags_from_yaml(file, parser) if file else ([], {})
+        words = [*flags, *argv]
+        parser.set_defaults(**defaults(parser.parse_known_args(words)[0]) | emptied)
         *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     return tuple(parsed)
 
 
-def _flags_from_yaml(path: str, known: set[str]) -> list[str]:
-    """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are."""
+def _flags_from_yaml(path: str, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:
+    """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are.
+
+    Returns:
+        The words; and the empty lists of flags that may be empty, for which a command line has no word.
+    """
+    known = {action.dest for action in parser._actions}
     try:
         with open(path, encoding="utf-8") as file:
             settings = yaml.safe_load(file)
@@ -86,15 +115,17 @@ def _flags_from_yaml(path: str, known: set[str]) -> list[str]:
         raise ValueError(f"--config: cannot read {path} as YAML ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"--config: {path} must hold flags and their values, as in 'max_steps: 1000'")
-    flags = []
+    flags, emptied = [], {}
     for key, value in settings.items():
         if key not in known - {"config", "help"}:
             near = difflib.get_close_matches(str(key), known, 1)
             raise ValueError(
                 f"--config: {path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
-        if isinstance(value, list):
-            flags += [f"--{key}", *map(str, value)]
+        if value == [] and parser.get_default(key) == []:
+            emptied[key] = value
+        elif isinstance(value, list):
+            flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
         elif value is not None:
             flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
-    return flags
+    return flags, emptied

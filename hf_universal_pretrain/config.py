@@ -1,5 +1,6 @@
 """The two configurations: of the data (`SyntheticUPConfig`) and of the training (`UPConfig`)."""
 
+import bisect
 import dataclasses
 import json
 import math
@@ -7,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from transformers import TrainingArguments
 
-from hf_universal_pretrain.machines import FAMILIES
+from hf_universal_pretrain.hub import find_file
+from hf_universal_pretrain.machines import FAMILIES, Band
 
 
 DATA_CONFIG_NAME = "synthetic_up_config.json"
@@ -31,6 +34,28 @@ class SyntheticUPConfig:
         metadata={
             "help": "Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. "
             f"Families: {', '.join(FAMILIES)}."
+        },
+    )
+    complexity: str = field(
+        default="",
+        metadata={
+            "help": "Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's "
+            "size of a row against that of noise (1: incompressible, near 0: constant). Empty: keep all."
+        },
+    )
+    target_acceptance: float = field(
+        default=0.5,
+        metadata={
+            "help": "While fewer of a family's rows than this share are inside --complexity at the first try, its "
+            "gain is moved towards the band."
+        },
+    )
+    curriculum: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Changes of machines and complexity during training, each a mapping such as "
+            "'{at: 2000, machines: \"lstm=0.5,nca=0.5\", complexity: 0.3:0.9}' ('at' is a training step; a mixture "
+            "stands in quotes; in YAML, a list of mappings). What a stage does not name stays as in the stage before."
         },
     )
     context_length: int = field(default=512, metadata={"help": "Symbols (and so tokens) in a row."})
@@ -124,11 +149,48 @@ class SyntheticUPConfig:
             )
         self._check_range("gain_range", positive=True)
         self._check_range("temperature_range", positive=any(self.temperature_range))
+        if not 0 <= self.target_acceptance <= 1:
+            raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
+        self.band = Band.parse(self.complexity) if self.complexity else None
+        if self.band is not None and self.redraw_every != 1:
+            raise ValueError(
+                f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
+            )
         if min(self.rows_of_families().values()) == 0:
             raise ValueError(
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
                 "one: raise source_batch or drop the rarest family"
             )
+        self.stage_starts, self.stages = self._stages()
+
+    def _stages(self) -> tuple[list[int], list["SyntheticUPConfig"]]:
+        """For each stage of the curriculum its first step, and these settings as they are in it."""
+        starts, stages = [0], [self]
+        for entry in self.curriculum:
+            try:
+                stage = dict(yaml.safe_load(entry) if isinstance(entry, str) else entry)
+                at = stage.pop("at")
+            except (yaml.YAMLError, TypeError, ValueError, KeyError) as error:
+                raise ValueError(
+                    f"curriculum: each stage must be a mapping such as {{at: 2000, machines: lstm}}, not {entry!r}"
+                ) from error
+            if not isinstance(at, int) or at <= starts[-1]:
+                raise ValueError(f"curriculum: 'at' must be a step after {starts[-1]}, not {at!r}, in {entry!r}")
+            if not stage or not stage.keys() <= {"machines", "complexity"}:
+                raise ValueError(
+                    f"curriculum: a stage changes machines, complexity or both, not {sorted(stage)}: put a mixture in "
+                    'quotes, as in {at: 2000, machines: "lstm=0.5,nca=0.5"}'
+                )
+            try:
+                stages.append(dataclasses.replace(stages[-1], curriculum=[], **stage))
+            except (ValueError, AttributeError, TypeError) as error:  # also for what is no text
+                raise ValueError(f"curriculum: {entry!r}: {error}") from error
+            starts.append(at)
+        return starts, stages
+
+    def stage_at(self, step: int) -> int:
+        """The number of the curriculum's stage that training step `step` is in; 0 before any change."""
+        return bisect.bisect_right(self.stage_starts, step) - 1
 
     def _check_range(self, name: str, positive: bool) -> None:
         value = getattr(self, name)
@@ -167,13 +229,18 @@ class SyntheticUPConfig:
         return path
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> "SyntheticUPConfig":
-        """Reads `synthetic_up_config.json` from a folder.
+    def from_pretrained(cls, name: str | Path) -> "SyntheticUPConfig":
+        """Reads `synthetic_up_config.json` from a folder or a Hub repository: with it, the stream can be made again.
 
         Raises:
-            ValueError: if the file is no JSON object or has settings that this class does not know.
+            ValueError: if there is no such file, it is no JSON object, or has settings that this class does not know.
         """
-        path = Path(directory) / DATA_CONFIG_NAME
+        try:
+            path = find_file(name, DATA_CONFIG_NAME)
+        except OSError as error:
+            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {str(error).splitlines()[0]}") from error
+        if path is None:
+            raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
         settings = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(settings, dict) or not settings.keys() <= known:
@@ -181,6 +248,12 @@ class SyntheticUPConfig:
                 f"{path} is not a configuration of synthetic data: unknown {sorted(set(settings) - known)}"
             )
         return cls(**settings)
+
+
+def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two settings, in words: `"seed_length (was 8, now 4)"`; empty if nothing does."""
+    names = dict.fromkeys([*now, *was])
+    return ", ".join(f"{k} (was {was.get(k)}, now {now.get(k)})" for k in names if was.get(k) != now.get(k))
 
 
 _AT_LEAST = {

@@ -1,32 +1,31 @@
 """The model card: what the model is, how it was made, what it reaches, how to start from it."""
 
-import hashlib
-import logging
+import json
+import platform
 import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 from transformers import TrainingArguments
 
 from hf_universal_pretrain.callbacks import duration
+from hf_universal_pretrain.card import render_card, write_card, yaml_lines
+from hf_universal_pretrain.config import SyntheticUPConfig
 from hf_universal_pretrain.dataset import SyntheticUPDataset
+from hf_universal_pretrain.hub import find_file
+from hf_universal_pretrain.modeling import build_model, read_config
+from hf_universal_pretrain.plan import training_flops_per_token
 from hf_universal_pretrain.plotting import plot_runs
-from hf_universal_pretrain.report import bits_results
+from hf_universal_pretrain.report import bits_results, wall_seconds
 
 
 if TYPE_CHECKING:
     from hf_universal_pretrain.trainer import BitsTrainer
 
-logger = logging.getLogger(__name__)
-
-TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
-BEGIN = "<!-- hf_universal_pretrain: begin"
-END = "<!-- hf_universal_pretrain: end -->"
-_OURS = re.compile(re.escape(BEGIN) + r" (\w*) -->\n(.*)" + re.escape(END), re.DOTALL)
+FLOORS = {"uniform": "uniform", "kt": "KT"}
 # the training arguments that decide what is learned
 RECIPE = (
     "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type",
@@ -35,37 +34,14 @@ RECIPE = (
 )  # fmt: skip
 
 
-def write_model_card(trainer: "BitsTrainer") -> None:
-    """Writes `README.md` and `curves.png` into the trainer's output folder.
-
-    The card is written between two markers, the first of which holds a digest of the text. A README without the
-    markers, or whose text between them a person has edited, is left as it is.
-    """
+def write_model_card(trainer: "BitsTrainer", published: str | None = None) -> None:
+    """Writes `README.md` and `curves.png` into the trainer's output folder; for `published` see `write_card`."""
     folder = Path(trainer.args.output_dir)
     results = bits_results(trainer)
     floors = {name: result["floors"] for name, result in results.items()}
     histories = {folder.resolve().name: trainer.state.log_history, **trainer.compare_with}
     plot_runs(histories, floors, folder / "curves.png")
-
-    path = folder / "README.md"
-    old = path.read_text(encoding="utf-8") if path.exists() else None
-    if old is not None and not _is_untouched(old):
-        logger.warning(f"{path} has been edited by hand and is left as it is.")
-        return
-    new = _render(trainer, results)
-    if old is not None:  # keep what a person wrote around our text
-        ours = _OURS.search(new).group(0)
-        new = _OURS.sub(lambda _: ours, old, count=1)
-    path.write_text(new, encoding="utf-8")
-
-
-def _is_untouched(readme: str) -> bool:
-    found = _OURS.search(readme)
-    return found is not None and found.group(1) == _digest(found.group(2))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    write_card(folder, _render(trainer, results), published)
 
 
 def _render(trainer: "BitsTrainer", results: dict[str, dict[str, Any]]) -> str:
@@ -73,54 +49,123 @@ def _render(trainer: "BitsTrainer", results: dict[str, dict[str, Any]]) -> str:
     data = trainer.train_dataset.config if isinstance(trainer.train_dataset, SyntheticUPDataset) else None
     name = args.hub_model_id or Path(args.output_dir).resolve().name
     measured = {text: result for text, result in results.items() if "bits_per_byte" in result}
-    card_data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        license="apache-2.0",
-        tags=["universal-pretraining", "synthetic-data", "hf_universal_pretrain"]
-        if data
-        else ["hf_universal_pretrain"],
-    )
-    seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)
-    card = ModelCard.from_template(
-        card_data,
-        template_path=str(TEMPLATE),
+    before = earlier_stage(trainer.started_from) if trainer.started_from else None
+    tokens = trainer.tokens_at(trainer.state.global_step)
+    return render_card(
+        _metadata(trainer, name, measured, before),
+        "model_card.md",
         model_name=name.split("/")[-1],
         repository=name,
-        begin=f"{BEGIN}  -->",
-        end=END,
         from_synthetic=data is not None,
+        no_text=data is not None and (trainer.started_from is None or before is not None),
         started_from=trainer.started_from,
+        before=before,
         architecture=type(model).__name__,
         parameters=f"{model.num_parameters():,}",
         window_bytes=next((windows.shape[1] for windows in trainer.eval_windows.values()), 0),
-        before=all("bits_per_byte_before" in result for result in measured.values()),
+        measured_before=all("bits_per_byte_before" in result for result in measured.values()),
         results=measured,
+        floors={floor: FLOORS.get(floor, floor) for result in measured.values() for floor in result["floors"]},
         steps=f"{trainer.state.global_step:,}",
-        tokens=f"{trainer.tokens_at(trainer.state.global_step):,}",
-        flops=f"{trainer.state.total_flos:.2e}",
+        tokens=f"{tokens:,}",
+        flops=f"{tokens * training_flops_per_token(model, trainer.context_length):.2e}",
         rounds=f"{trainer.train_dataset.rounds:,}" if data else None,
-        time=duration(seconds),
+        time=duration(wall_seconds(trainer.state.log_history)),
         hardware=_hardware(args),
-        data_settings=yaml.safe_dump(data.to_dict(), sort_keys=False) if data else None,
-        training_settings=yaml.safe_dump(_training_settings(trainer), sort_keys=False),
+        processes=args.world_size,
+        data_settings=yaml_lines(data.to_dict()) if data else None,
+        training_settings=yaml_lines(_training_settings(trainer)),
+        seed=args.seed,
+        stream_seed=data.stream_seed if data else None,
         versions=", ".join(
-            f"{p} {version(p)}" for p in ("hf_universal_pretrain", "transformers", "torch", "accelerate")
+            [f"Python {platform.python_version()}"]
+            + [f"{p} {version(p)}" for p in ("hf_universal_pretrain", "transformers", "torch", "accelerate")]
         ),
-        version=version("hf_universal_pretrain"),
     )
-    text = str(card)
-    body = _OURS.search(text).group(2)
-    return text.replace(f"{BEGIN}  -->", f"{BEGIN} {_digest(body)} -->")
+
+
+def _metadata(
+    trainer: "BitsTrainer", name: str, measured: dict[str, dict[str, Any]], before: dict[str, Any] | None
+) -> ModelCardData:
+    """The card's YAML. `base_model` is a Hub id or nothing: a local folder would look like someone else's model."""
+    synthetic = isinstance(trainer.train_dataset, SyntheticUPDataset)
+    base = before["repository"] if before else trainer.started_from
+    base = None if base is None or Path(base).is_dir() else base
+    metrics = []
+    for text, result in measured.items():
+        values = {"bits_per_byte": ("Bits per byte", result["bits_per_byte"])}
+        for floor, bits in result["floors"].items():
+            values[f"bits_per_byte_floor_{floor}"] = (f"Floor: {FLOORS.get(floor, floor)}", bits)
+        dataset = {
+            "dataset_type": text,
+            "dataset_name": f"{text}, second half of {result['context_length']}-byte windows",
+        }
+        metrics += [
+            EvalResult("text-generation", metric_type=kind, metric_name=title, metric_value=round(bits, 4), **dataset)
+            for kind, (title, bits) in values.items()
+        ]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        license="apache-2.0",
+        base_model=base,
+        tags=["universal-pretraining", *(["synthetic-data"] if synthetic else []), "hf_universal_pretrain"]
+        if synthetic or before
+        else ["hf_universal_pretrain"],
+        model_name=name if metrics else None,
+        eval_results=metrics or None,
+    )
+
+
+def earlier_stage(model: str) -> dict[str, Any] | None:
+    """What the universal pretraining that made `model` (a folder or Hub id) was; None if nothing tells of one.
+
+    Returns:
+        `repository` (Hub id, or None if it was not pushed), `settings` (YAML of its data), `steps`, `tokens`, `flops`
+        and `time`, in words.
+    """
+    try:
+        data = SyntheticUPConfig.from_pretrained(model)
+        path = find_file(model, "trainer_state.json")
+    except (OSError, ValueError):  # no such file, or the Hub is out of reach: the card goes without
+        return None
+    if path is None:
+        return None
+    state = json.loads(path.read_text(encoding="utf-8"))
+    history = state["log_history"]
+    last = next(
+        (entry for entry in reversed(history) if "synthetic_tokens" in entry), {"synthetic_tokens": 0, "step": 1}
+    )
+    tokens = last["synthetic_tokens"] // last["step"] * state["global_step"]
+    flops = tokens * training_flops_per_token(build_model(read_config(model), seed=0, empty=True), data.context_length)
+    return {
+        "repository": _pushed_as(model),
+        "settings": yaml_lines(data.to_dict()),
+        "steps": f"{state['global_step']:,}",
+        "tokens": f"{tokens:,}",
+        "flops": f"{flops:.2e}",
+        "time": duration(wall_seconds(history)),
+    }
+
+
+def _pushed_as(model: str) -> str | None:
+    """The Hub id of a model that may be a local folder, in which case its card knows."""
+    if not Path(model).is_dir():
+        return model
+    readme = find_file(model, "README.md")
+    found = re.search(r'AutoModelForCausalLM\.from_pretrained\("(.+?/.+?)"\)', readme.read_text()) if readme else None
+    return found and found.group(1)
 
 
 def _training_settings(trainer: "BitsTrainer") -> dict[str, Any]:
+    """Flags of the recipe that made this model, as its `--config` takes them."""
     settings = trainer.args.to_dict()
-    processes = trainer.args.world_size
-    return {"context_length": trainer.context_length, "processes": processes, **{key: settings[key] for key in RECIPE}}
+    recipe = {key: settings[key] for key in RECIPE if settings[key] is not None}
+    synthetic = isinstance(trainer.train_dataset, SyntheticUPDataset)  # then the data's settings have the length
+    return recipe if synthetic else {"context_length": trainer.context_length, **recipe}
 
 
 def _hardware(args: TrainingArguments) -> str:
     if args.device.type == "cuda":
         return f"{args.world_size} x {torch.cuda.get_device_name(args.device)}"
-    return f"{args.world_size * torch.get_num_threads()} {args.device.type.upper()} cores"
+    return f"{args.world_size * torch.get_num_threads()} {args.device.type.upper()} cores ({platform.machine()})"

@@ -1,9 +1,13 @@
-"""Curves of one or several runs from their `trainer_state.json`."""
+"""Pictures: curves of runs from their `trainer_state.json`, arms side by side, and what a buffer holds."""
 
 import json
 from pathlib import Path
 
 import matplotlib
+import torch
+from torch import Tensor
+
+from hf_universal_pretrain.inspection import RowFigures
 
 
 matplotlib.use("Agg")  # no screen needed
@@ -63,4 +67,81 @@ def plot_runs(
         if len(histories) > 1:
             axis.legend()
     figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_arms(bits: dict[str, dict[str, dict[str, float]]], path: str | Path) -> None:
+    """Draws the bits per byte of several arms side by side, each seed as a dot and the mean as a bar, a text a panel.
+
+    Args:
+        bits: for each arm and each seed, the bits per byte by text.
+        path: the PNG to write.
+    """
+    texts = list(next(iter(next(iter(bits.values())).values())))
+    figure, axes = plt.subplots(
+        1, len(texts), figsize=(4.5 * len(texts), 1 + 0.27 * len(bits)), squeeze=False, layout="constrained"
+    )
+    for text, axis in zip(texts, axes[0], strict=True):
+        mean = {arm: sum(seed[text] for seed in seeds.values()) / len(seeds) for arm, seeds in bits.items()}
+        order = sorted(mean, key=mean.get, reverse=True)
+        axis.barh(order, [mean[arm] for arm in order], color="0.85")
+        for place, arm in enumerate(order):
+            dots = [seed[text] for seed in bits[arm].values()]
+            axis.plot(dots, [place] * len(dots), ".", color="C0")
+            axis.annotate(
+                f"{mean[arm]:.2f}", (max(dots), place), xytext=(6, 0), textcoords="offset points", va="center"
+            )
+        axis.axvline(8, color="0.5", linestyle="--", linewidth=1)
+        axis.set(
+            title=text, xlabel="bits per byte", xlim=(min(mean.values()) - 0.5, max(8.5, max(mean.values()) + 0.6))
+        )
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_buffer(buffers: dict[str, Tensor], alphabet_size: int, path: str | Path, rows: int = 160) -> None:
+    """Draws the first rows and 256 symbols of several buffers side by side, a row a line, a symbol a colour.
+
+    Args:
+        buffers: `(rows, length)` symbols by title.
+        alphabet_size: number of symbols.
+        path: the PNG to write.
+        rows: rows that are shown; half of them from each end, where a fresh buffer has noise and constants.
+    """
+    figure, axes = plt.subplots(
+        1, len(buffers), figsize=(3.4 * len(buffers), 3.4), squeeze=False, layout="constrained"
+    )
+    for axis, (title, symbols) in zip(axes[0], buffers.items(), strict=True):
+        shown = torch.cat([symbols[: rows // 2], symbols[-(rows // 2) :]])[:, :256]
+        axis.imshow(
+            shown, cmap="nipy_spectral", vmin=0, vmax=alphabet_size - 1, aspect="auto", interpolation="nearest"
+        )
+        axis.set(title=title, xlabel="symbol", yticks=[])
+    axes[0][0].set_ylabel("row")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_row_figures(figures: dict[str, RowFigures], path: str | Path) -> None:
+    """Draws histograms of the figures of rows, one line for each buffer.
+
+    Args:
+        figures: by title.
+        path: the PNG to write.
+    """
+    panels = {
+        "compressibility": "compressibility (1: noise)", "entropy": "entropy, bits a symbol",
+        "distinct": "different symbols", "passes": "passes",
+    }  # fmt: skip
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3), layout="constrained")
+    for axis, (name, label) in zip(axes, panels.items(), strict=True):
+        values = {title: getattr(rows, name).float() for title, rows in figures.items()}
+        top = max(v.max().item() for v in values.values()) or 1.0
+        for title, v in values.items():
+            axis.hist(v, bins=30, range=(0, top), histtype="step", label=title, weights=torch.full_like(v, 1 / len(v)))
+        axis.set(xlabel=label, yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("share of the rows")
+    axes[-1].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
     plt.close(figure)

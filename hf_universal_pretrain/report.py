@@ -28,6 +28,11 @@ def bits_results(trainer: "BitsTrainer") -> dict[str, dict[str, Any]]:
     return results
 
 
+def wall_seconds(history: list[dict[str, float]]) -> float:
+    """Wall time of a run's training up to its last log line, in seconds, all resumed parts included."""
+    return next((entry["seconds"] for entry in reversed(history) if "seconds" in entry), 0.0)
+
+
 def write_results(results: dict[str, dict[str, Any]], folder: str | Path) -> None:
     """Writes `eval_results.json`, in the form of `evaluate.py --json`."""
     content = {"judged": "second half of each window", "texts": results, "probes": {}}

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, default_data_collator
+from transformers.trainer_utils import HubStrategy
 
 from hf_universal_pretrain.callbacks import BufferEnrichmentCallback
 from hf_universal_pretrain.dataset import SyntheticUPDataset
 from hf_universal_pretrain.evaluation import bits_per_byte
+from hf_universal_pretrain.hub import claim_model_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.model_card import write_model_card
 from hf_universal_pretrain.probe import causal_loss, has_causal_loss
-from hf_universal_pretrain.report import bits_results, results_table, write_results
+from hf_universal_pretrain.report import bits_results, results_table, wall_seconds, write_results
 
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ class BitsTrainer(Trainer):
         self.eval_windows = eval_windows or {}
         self.started_from = started_from
         self.compare_with = compare_with or {}
+        if kwargs.get("args") is not None:
+            hide_token(kwargs["args"])
         kwargs.setdefault("data_collator", default_data_collator)
         if not has_causal_loss(kwargs["model"]):
             kwargs.setdefault("compute_loss_func", causal_loss)
@@ -67,10 +71,18 @@ class BitsTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self.train_began, self.seconds_before = time.perf_counter(), None
+        return super().train(*args, **kwargs)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the training loss in bits."""
+        """Adds the training loss in bits, and the wall time of training so far (before a resume included)."""
         if "loss" in logs:
             logs["bits_per_token"] = logs["loss"] / math.log(2)
+        if "loss" in logs or "train_runtime" in logs:
+            if self.seconds_before is None:  # the log of the run that this one resumes, if any, is there by now
+                self.seconds_before = wall_seconds(self.state.log_history)
+            logs["seconds"] = round(self.seconds_before + time.perf_counter() - self.train_began, 2)
         super().log(logs, start_time)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -99,15 +111,49 @@ class BitsTrainer(Trainer):
         if self.is_world_process_zero():
             results = bits_results(self)
             write_results(results, self.args.output_dir)
-            self.create_model_card()
+            write_model_card(self)
             if results:
                 print(results_table(results))
             print(f"The model is in {self.args.output_dir}")
 
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Creates the repository, unless the recipe has, and makes sure that it may be written to."""
+        self.args.hub_token = token or self.args.hub_token
+        self.args.hub_private_repo = self.args.hub_private_repo if private is None else private
+        claim_model_repository(self.args)
+        self.hub_model_id, self.push_in_progress = self.args.hub_model_id, None
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Writes this package's card instead of the stock one; a card that a person has edited is left alone."""
+        """Writes this package's card instead of the stock one, as `push_to_hub` asks before it uploads.
+
+        What a person has written into the card, here or on the Hub, is kept.
+        """
         if self.is_world_process_zero():
-            write_model_card(self)
+            write_model_card(self, published_readme(self.hub_model_id))
+
+    # The stock method pushes the output folder with a fixed list of files copied into it from the checkpoint, leaves
+    # out a push while another runs, and never looks at how a push ended.
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        running = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if not running:
+            self._warn_of_failed_pushes()
+        if not running or self.args.hub_always_push:
+            self.save_state()
+            self.create_model_card()
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    def _finish_current_push(self) -> None:
+        super()._finish_current_push()
+        self._warn_of_failed_pushes()
+
+    def _warn_of_failed_pushes(self) -> None:
+        if not self.args.push_to_hub or not self.is_world_process_zero() or self.push_in_progress is None:
+            return
+        for error in filter(None, (job.exception() for job in self.push_in_progress.jobs)):
+            logger.warning(f"A push during training failed ({reason(error)}). The next one carries everything.")
+        self.push_in_progress = None
 
 
 class UPTrainer(BitsTrainer):
@@ -133,7 +179,6 @@ class UPTrainer(BitsTrainer):
     def __init__(
         self, *, train_dataset: SyntheticUPDataset, callbacks: list[TrainerCallback] | None = None, **kwargs: Any
     ) -> None:
-        self.generation_began = (0.0, 0.0)
         super().__init__(
             train_dataset=train_dataset,
             context_length=train_dataset.config.context_length,
@@ -159,18 +204,20 @@ class UPTrainer(BitsTrainer):
         )
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        self.generation_began = (time.perf_counter(), self.train_dataset.generation_seconds)
+        self.generation_before = self.train_dataset.generation_seconds
         return super().train(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds `synthetic_tokens` (all processes), `rounds`, and `generation_share`: of the wall time since `train`
-        was called, the share that this process spent on generating."""
-        if "loss" in logs:
-            began, seconds = self.generation_began
-            spent = self.train_dataset.generation_seconds - seconds
+        was called, the share that this process spent on generating; with a band also `acceptance`: of the rows
+        generated so far, the share that went into the buffer."""
+        if "loss" in logs or "train_runtime" in logs:
+            spent = self.train_dataset.generation_seconds - self.generation_before
             logs["synthetic_tokens"] = self.tokens_at(self.state.global_step)
             logs["rounds"] = self.train_dataset.rounds
-            logs["generation_share"] = round(spent / (time.perf_counter() - began), 4)
+            logs["generation_share"] = round(spent / (time.perf_counter() - self.train_began), 4)
+            if self.train_dataset.stage.band is not None:
+                logs["acceptance"] = round(self.train_dataset.kept / self.train_dataset.tried, 4)
         self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise
         super().log(logs, start_time)
 
@@ -179,6 +226,11 @@ class UPTrainer(BitsTrainer):
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             self.train_dataset.config.save_pretrained(output_dir or self.args.output_dir)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.is_world_process_zero():
+            self.train_dataset.config.save_pretrained(self.args.output_dir)
+        super()._push_from_checkpoint(checkpoint_folder)
 
     # The stream is saved and restored where the random states are: on every rank, inside the checkpoint before it is
     # pushed or rotated, and (with ignore_data_skip) right before the first batch.

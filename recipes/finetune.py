@@ -25,8 +25,9 @@ from typing import Any
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import parse_args, usage_errors, use_all_cores
+from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, usage_errors, use_all_cores
 from hf_universal_pretrain.evaluation import cut_windows
+from hf_universal_pretrain.hub import claim_model_repository
 from hf_universal_pretrain.modeling import (
     build_model,
     build_tokenizer,
@@ -126,7 +127,7 @@ def main() -> None:
     script, args = parse_args((ScriptArguments, TrainingArguments), __doc__, defaults)
 
     # ---- Everything that can be wrong is found here, before anything is written ----
-    with usage_errors():
+    with usage_errors(), hub_errors():
         if (script.train_file is None) == (script.dataset is None):
             raise ValueError("give the training text with either --train_file or --dataset")
         if script.early_stopping_patience:
@@ -172,6 +173,8 @@ def main() -> None:
         blocks = TokenBlocks(text, tokenizer, script.context_length)
         others = {Path(run).name: read_history(run) for run in script.compare_with}
         check_causal(model, script.context_length)
+        if args.push_to_hub:
+            claim_model_repository(args)
 
     if args.process_index == 0:
         start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
@@ -205,7 +208,7 @@ def main() -> None:
     if taken and args.process_index == 0:
         (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
     if args.push_to_hub:
-        trainer.push_to_hub()
+        push_model(trainer)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
     accelerate launch recipes/pretrain.py --config recipes/configs/quickstart.yaml
     accelerate launch recipes/pretrain.py --model gpt2
     accelerate launch recipes/pretrain.py --model gpt2 --machines lstm --preset paper --eval_text wiki=wiki.txt
+    accelerate launch recipes/pretrain.py --model gpt2 --push_to_hub --hub_model_id ORG/NAME
+    accelerate launch recipes/pretrain.py --warm_start ORG/NAME
 
 Flags are those of `ScriptArguments` (below), `SyntheticUPConfig` (the data) and `UPConfig` (the training: every flag
 of `transformers.TrainingArguments`). `--config FILE.yaml` sets any of them; the command line wins.
@@ -15,9 +17,10 @@ from typing import Any
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import parse_args, usage_errors, use_all_cores
-from hf_universal_pretrain.config import paper_settings
+from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, usage_errors, use_all_cores
+from hf_universal_pretrain.config import DATA_CONFIG_NAME, paper_settings
 from hf_universal_pretrain.evaluation import cut_windows
+from hf_universal_pretrain.hub import claim_model_repository, find_file
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
 from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
 from hf_universal_pretrain.plan import plan_table
@@ -27,14 +30,19 @@ from hf_universal_pretrain.text import interpreter_texts, read_named_texts
 
 @dataclass
 class ScriptArguments:
-    model: str = field(
+    model: str | None = field(
+        default=None,
         metadata={
             "help": "Architecture: a name known to transformers such as 'gpt2' (its default configuration, nothing "
             "is downloaded), or a Hub id or folder whose configuration is taken. The weights are random in any case."
-        }
+        },
     )
     warm_start: str | None = field(
-        default=None, metadata={"help": "Folder or Hub id of a model to go on from: its configuration and weights."}
+        default=None,
+        metadata={
+            "help": "Instead of --model: folder or Hub id of a model to go on from. Its weights, its tokenizer and, if"
+            " this recipe made it, its data's settings are taken, with the next stream_seed (new rows)."
+        },
     )
     config_overrides: str | None = field(
         default=None, metadata={"help": "Changes to the model's configuration, as in n_layer=4,n_embd=128."}
@@ -69,26 +77,44 @@ class ScriptArguments:
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this recipe differs from its dataclasses: it measures while it trains, and knows the paper's settings."""
     changed = {
-        "output_dir": f"out/{Path(asked.model).name}",
+        "output_dir": f"out/{Path(asked.warm_start or asked.model or 'up').name}",
         "eval_strategy": "steps",
         "eval_steps": 0.1,
         "eval_on_start": True,
     }
+    if asked.warm_start:
+        changed["tokenizer"] = asked.warm_start
+        changed["output_dir"] += "-more"
+        changed |= settings_to_go_on_with(asked.warm_start)
     if asked.preset == "paper":
         changed |= paper_settings(asked.per_device_train_batch_size * asked.gradient_accumulation_steps)
     return changed
+
+
+def settings_to_go_on_with(model: str) -> dict[str, Any]:
+    """The data's settings of a model that was pretrained on a synthetic stream, with the seed after its own."""
+    try:
+        path = find_file(model, DATA_CONFIG_NAME)
+    except OSError:  # no such model: loading its weights will say so
+        path = None
+    if path is None:
+        return {}
+    data = SyntheticUPConfig.from_pretrained(model)
+    return {**data.to_dict(), "stream_seed": data.stream_seed + 1}
 
 
 def main() -> None:
     script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
 
     # ---- Everything that can be wrong is found here, before anything is written ----
-    with usage_errors():
+    with usage_errors(), hub_errors():
+        if script.model is None and script.warm_start is None:
+            raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
         resume = checkpoint_to_resume(args)
-        tokenizer = build_tokenizer(script.tokenizer)
         if script.warm_start:
             model = load_model(script.warm_start, flag="--warm_start")
-        else:
+        tokenizer = build_tokenizer(script.tokenizer)
+        if not script.warm_start:
             config = build_config(script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of)
             model = build_model(config, args.seed, empty=script.dry_run)
         check_fits(model, tokenizer, data.context_length)
@@ -98,9 +124,11 @@ def main() -> None:
             name: cut_windows(text, data.context_length, script.eval_windows, f"--eval_text {name}")
             for name, text in texts.items()
         }
+        check_causal(model, data.context_length)
         if not script.dry_run:
             claim_output_folder(args, resume)
-        check_causal(model, data.context_length)
+            if args.push_to_hub:
+                claim_model_repository(args)
 
     if args.process_index == 0:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
@@ -122,7 +150,7 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=resume)
     trainer.finish()
     if args.push_to_hub:
-        trainer.push_to_hub()
+        push_model(trainer)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def test_choose_draws_different_rows_and_sample_all_of_them() -> None:
     buffer = make()
     assert len(buffer.choose(200).unique()) == 200
     buffer.write(torch.arange(200), torch.arange(200).clamp(max=99).unsqueeze(1).expand(200, 40), torch.zeros(200))
-    seen = torch.bincount(buffer.sample(20_000)[:, 0], minlength=100)
+    seen = torch.bincount(buffer.sample(20_000)[0][:, 0], minlength=100)
     assert (seen[:99] > 50).all() and abs(seen[99] / 20_000 - 101 / 200) < 0.02
 
 
@@ -60,3 +60,12 @@ def test_state_round_trip() -> None:
     assert not torch.equal(one.rows, other.rows)
     other.load_state_dict(one.state_dict())
     assert torch.equal(one.rows, other.rows) and torch.equal(one.passes, other.passes)
+
+
+def test_complements_are_read_as_symbols_and_sampled_as_not_judged() -> None:
+    buffer = make(rows=2, length=4)
+    buffer.write(torch.arange(2), torch.tensor([[~0, ~7, 7, 99], [1, ~99, 2, 3]]), torch.zeros(2))
+    assert buffer.read(torch.arange(2)).tolist() == [[0, 7, 7, 99], [1, 99, 2, 3]]
+    symbols, judged = buffer.sample(50)
+    for row, told in zip(symbols.tolist(), judged.tolist(), strict=True):
+        assert told == ([False, False, True, True] if row[0] == 0 else [True, False, True, True])

@@ -43,7 +43,12 @@ def test_bad_mixtures(machines: str) -> None:
         ("conditioning", "none"), ("seed_length", 0), ("seed_length", 512), ("machines_per_round", 0),
         ("redraw_every", 0), ("source_batch", 0), ("source_batch", 2049), ("buffer_size", 2047), ("buffer_size", 0),
         ("rows_per_round", 0), ("reset_every", 0), ("num_resets", 3), ("num_resets", -2), ("num_resets", 4000),
-        ("burn_in_rounds", -1), ("stream_seed", -1), ("source_batch", 1),
+        ("burn_in_rounds", -1), ("stream_seed", -1), ("source_batch", 1), ("complexity", "0.3"),
+        ("complexity", "0.9:0.3"), ("target_acceptance", 1.5), ("curriculum", ["lstm"]), ("curriculum", ["{at: 0}"]),
+        ("curriculum", ["{at: 5}"]), ("curriculum", ["{at: 5, gain_range: 3}"]), ("curriculum", ["{machines: lstm}"]),
+        ("curriculum", ["{at: 5, machines: nothing}"]), ("curriculum", ["{at: 5, machines: }"]),
+        ("curriculum", ["{at: 5, machines: lstm}", "{at: 5, machines: gru}"]),
+        ("curriculum", ["{at: 5, complexity: 7}"]),
     ],
 )  # fmt: skip
 def test_every_bad_value_names_its_field(field: str, value: object) -> None:
@@ -66,3 +71,18 @@ def test_paper_preset_is_the_paper() -> None:
 def test_training_settings_that_would_break_the_stream(field: str, value: object, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=field):
         UPConfig(str(tmp_path), use_cpu=True, **{field: value})
+
+
+def test_stages_of_a_curriculum_inherit_what_they_do_not_name() -> None:
+    config = SyntheticUPConfig(
+        machines="lstm", curriculum=["{at: 10, complexity: '0.2:0.8'}", {"at": 30, "machines": "markov=0.5,nca=0.5"}]
+    )
+    assert [config.stage_at(step) for step in (0, 9, 10, 29, 30, 1000)] == [0, 0, 1, 1, 2, 2]
+    assert [(list(stage.mixture), stage.complexity) for stage in config.stages] == [
+        (["lstm"], ""), (["lstm"], "0.2:0.8"), (["markov", "nca"], "0.2:0.8"),
+    ]  # fmt: skip
+
+
+def test_a_band_needs_new_machines_in_each_round() -> None:
+    with pytest.raises(ValueError, match="set redraw_every to 1, not 3"):
+        SyntheticUPConfig(complexity="0.3:0.9", redraw_every=3)

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 from transformers import ByT5Tokenizer, Trainer, TrainingArguments
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
+from hf_universal_pretrain.machines import FAMILIES, Band
 
 
 def rows_of(dataset: SyntheticUPDataset, count: int) -> torch.Tensor:
@@ -49,20 +50,93 @@ def test_global_random_state_is_neither_read_nor_changed(small_data: SyntheticUP
     assert torch.equal(first, rows_of(SyntheticUPDataset(small_data), 60))
 
 
-@pytest.mark.parametrize("machines", ["lstm", "gru", "markov", "context_tree", "lstm=0.5,markov=0.5"])
-@pytest.mark.parametrize("served", [0, 1, 23])
-def test_state_restores_the_future(machines: str, served: int, small_data: SyntheticUPConfig) -> None:
+@pytest.mark.parametrize(
+    "machines, served", [*((name, 23) for name in FAMILIES), ("lstm=0.5,markov=0.5", 0), ("lstm=0.5,markov=0.5", 1)]
+)
+def test_state_restores_the_future(machines: str, served: int, small_data: SyntheticUPConfig, tmp_path) -> None:
     """Also between two draws of machines (redraw_every is 3), where the machines in use decide the future."""
-    data = dataclasses.replace(small_data, machines=machines)
+    assert_state_restores(dataclasses.replace(small_data, machines=machines), served, tmp_path)
+
+
+def assert_state_restores(data: SyntheticUPConfig, served: int, folder) -> None:
     dataset = SyntheticUPDataset(data)
     rows_of(dataset, served)
-    state = dataset.state_dict()
+    dataset.step = 6
+    torch.save(dataset.state_dict(), folder / "state.pt")
     expected = rows_of(dataset, 50)
     other = SyntheticUPDataset(data)
     rows_of(other, 77)
-    other.load_state_dict(state)
+    other.load_state_dict(torch.load(folder / "state.pt", weights_only=True))
     assert torch.equal(expected, rows_of(other, 50))
     assert torch.equal(dataset.buffer.rows, other.buffer.rows)
+
+
+def test_state_restores_gains_and_the_stage_of_a_curriculum(small_data: SyntheticUPConfig, tmp_path) -> None:
+    """The state is taken when step 6 has come but stage 1, which begins there, has not been entered."""
+    data = dataclasses.replace(
+        small_data,
+        redraw_every=1,
+        complexity="0.3:0.9",
+        curriculum=["{at: 3, machines: rnn}", "{at: 6, machines: lstm}"],
+    )
+    assert_state_restores(data, 23, tmp_path)
+
+
+def test_band_keeps_rows_outside_it_out(small_data: SyntheticUPConfig) -> None:
+    """Without resets, what is outside the band in the end is what the buffer began with."""
+    data = dataclasses.replace(
+        small_data, machines="lstm=0.5,nca=0.5", complexity="0.3:0.9", redraw_every=1, num_resets=0, context_length=128
+    )
+    dataset = SyntheticUPDataset(data)
+    for _ in range(40):
+        dataset.enrich()
+    written = dataset.buffer.passes > 0
+    place = Band(0.3, 0.9).place(dataset.buffer.read(written.nonzero().flatten()), 256)
+    assert written.float().mean() > 0.5 and (place == 0).all()
+    assert dataset.kept < dataset.tried
+    free = SyntheticUPDataset(dataclasses.replace(data, complexity=""))
+    for _ in range(40):
+        free.enrich()
+    assert free.kept == free.tried
+    assert (Band(0.3, 0.9).place(free.buffer.read(torch.arange(32)), 256) != 0).float().mean() > 0.2
+
+
+@pytest.mark.parametrize("gains, turned", [([30.0, 60.0], "down"), ([0.5, 1.0], "up")])
+def test_gain_follows_the_band(gains: list[float], turned: str, small_data: SyntheticUPConfig) -> None:
+    """Chaotic machines are calmed, dead ones are woken, until rows fall inside."""
+    data = dataclasses.replace(
+        small_data, machines="lstm", complexity="0.3:0.9", redraw_every=1, gain_range=gains, context_length=128
+    )
+    dataset = SyntheticUPDataset(data)
+    for _ in range(60):
+        dataset.enrich()
+    factor = dataset.gain_factors["lstm"]
+    assert factor < 0.7 if turned == "down" else factor > 1.4
+    assert dataset.families["lstm"].gain_range == pytest.approx([factor * gain for gain in gains], rel=1e-6)
+
+
+def test_curriculum_changes_the_machines_at_its_step(small_data: SyntheticUPConfig) -> None:
+    data = dataclasses.replace(small_data, machines="uniform", curriculum=["{at: 5, machines: constant}"])
+    dataset = SyntheticUPDataset(data)
+    seen = []
+    for step in range(8):
+        dataset.step = step
+        dataset.enrich()
+        seen.append(list(dataset.families))
+    assert seen == [["uniform"]] * 5 + [["constant"]] * 3
+
+
+def test_what_is_not_judged_is_shown_but_has_no_label(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer) -> None:
+    """Procedural rows: labels are -100 on questions and the token elsewhere, through the buffer and the alphabet."""
+    data = dataclasses.replace(small_data, machines="procedural", num_resets=0, alphabet="permuted")
+    dataset = SyntheticUPDataset(data, tokenizer)
+    for _ in range(40):
+        dataset.enrich()
+    tokens, labels = dataset.draw(100)
+    judged = labels != -100
+    assert torch.equal(tokens[judged], labels[judged])
+    assert 0.2 < judged.float().mean() < 0.8 and not judged[:, 0].any()
+    assert tokens.min() >= 3, "complements must not reach the tokens"
 
 
 def test_state_of_another_run_is_refused(small_data: SyntheticUPConfig) -> None:

@@ -41,7 +41,7 @@ def test_card_says_what_it_is_and_how_it_was_made(trainer: UPTrainer) -> None:
     assert card.data.base_model is None
     text = card.text
     before, after = (e["eval_prose_bits_per_byte"] for e in trainer.state.log_history if "eval_runtime" in e)
-    assert f"| prose | {before:.3f} | {after:.3f} | 8.000 |" in text
+    assert f"| prose | {before:.3f} | **{after:.3f}** | 8.000 |" in text
     for line in ("# my-model", "seen no text", "arXiv:2506.20057", "curves.png", 'from_pretrained("my-model")'):
         assert line in text
     assert f"{trainer.model.num_parameters():,} parameters" in text
@@ -68,6 +68,41 @@ def test_what_a_person_wrote_around_our_text_is_kept(trainer: UPTrainer) -> None
     write_model_card(trainer)
     text = readme(trainer).read_text()
     assert "# Mine\n\nPlease read." in text and text.endswith("\nThanks.\n") and "1,234 steps" in text
+
+
+def test_edits_on_the_hub_are_kept_unless_the_folder_was_edited_too(trainer: UPTrainer) -> None:
+    published = readme(trainer).read_text().replace("# my-model", "# Retitled on the Hub")
+    trainer.state.global_step = 1234
+    write_model_card(trainer, published)
+    assert "# Retitled on the Hub" in readme(trainer).read_text() and "1,234 steps" in readme(trainer).read_text()
+    readme(trainer).write_text(readme(trainer).read_text() + "\nWritten here.\n")
+    write_model_card(trainer, published.replace("Retitled", "Renamed"))
+    text = readme(trainer).read_text()
+    assert "# Retitled on the Hub" in text and text.endswith("Written here.\n")
+
+
+def test_a_readme_of_someone_elses_is_left_alone(trainer: UPTrainer) -> None:
+    write_model_card(trainer, "# Nothing of ours\n")
+    assert readme(trainer).read_text() == "# Nothing of ours\n"
+
+
+def test_metadata_follow_the_results_unless_they_were_edited(trainer: UPTrainer) -> None:
+    def value() -> float:
+        return ModelCard.load(readme(trainer)).data.eval_results[0].metric_value
+
+    before, results = value(), ModelCard.load(readme(trainer)).data.eval_results
+    assert [result.metric_type for result in results] == [
+        "bits_per_byte", "bits_per_byte_floor_uniform", "bits_per_byte_floor_kt"
+    ]  # fmt: skip
+    assert results[0].dataset_type == "prose" and results[1].metric_value == 8.0
+    trainer.state.log_history.append({"eval_prose_bits_per_byte": 1.25, "step": 4})
+    write_model_card(trainer)
+    assert value() == 1.25 != before
+    readme(trainer).write_text(readme(trainer).read_text().replace("license: apache-2.0", "license: mit"))
+    trainer.state.log_history.append({"eval_prose_bits_per_byte": 1.0, "step": 5})
+    write_model_card(trainer)
+    assert ModelCard.load(readme(trainer)).data.license == "mit" and value() == 1.25
+    assert "**1.000**" in readme(trainer).read_text()
 
 
 @pytest.mark.parametrize(

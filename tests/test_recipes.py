@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hf_universal_pretrain import SyntheticUPConfig
+from hf_universal_pretrain.card import yaml_lines
 from tests.conftest import ROOT
 
 
@@ -205,3 +207,71 @@ def test_every_configuration_file_is_accepted(run_recipe, tmp_path: Path) -> Non
             "pretrain.py", "--config", str(path), "--dry_run", "--use_cpu", "--bf16", "false", cwd=tmp_path
         )
         assert done.returncode == 0 and "Plan:" in done.stdout, done.stderr
+
+
+def test_inspect_data_writes_one_page(run_recipe, tmp_path: Path) -> None:
+    flags = [
+        "--machines",
+        "lstm=0.5,nca=0.5",
+        "--complexity",
+        "0.3:0.9",
+        "--context_length",
+        "64",
+        "--buffer_size",
+        "64",
+    ]
+    flags += ["--source_batch", "16", "--hidden_size", "16", "--rounds", "0", "3", "--output_dir", "look"]
+    done = run_recipe("inspect_data.py", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "look/figures.json").read_text())
+    assert set(figures) == {"lstm=0.5,nca=0.5", "lstm", "nca"}, "the mixture and each of its families"
+    assert all(
+        f["rounds"] == 3 and abs(f["dead"] + f["in_band"] + f["incompressible"] - 1) < 1e-3 for f in figures.values()
+    )
+    page = (tmp_path / "look/index.html").read_text()
+    assert page.count("data:image/png;base64,") == 6 and "http" not in page, "the page must stand alone"
+    assert f"{figures['nca']['mean_entropy_bits']:,}" in page
+
+
+def test_families_measures_goes_on_and_draws(run_recipe, text: Path, tmp_path: Path) -> None:
+    flags = ["--json", "f.json", "--steps", "2", "--seeds", "0", "--text", f"dickens={text}", "--jobs", "1"]
+    done = run_recipe("families.py", "--arms", "eca", "hmm@0.3:0.9", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first = json.loads((tmp_path / "f.json").read_text())
+    assert first["arms"]["hmm@0.3:0.9"]["data"]["in_band"] > first["arms"]["eca"]["data"]["in_band"]
+    assert 7 < first["arms"]["eca"]["bits"]["0"]["dickens"] < 9
+    assert (tmp_path / "f.png").stat().st_size > 5000 and "| `eca` |" in done.stdout
+    again = run_recipe("families.py", "--arms", "eca", "hmm@0.3:0.9", *flags, cwd=tmp_path)
+    assert json.loads((tmp_path / "f.json").read_text())["arms"] == first["arms"], again.stderr
+
+
+def test_curriculum_in_yaml(run_recipe, tmp_path: Path) -> None:
+    """A list of mappings in YAML; training goes through the change, and the card's settings keep it."""
+    (tmp_path / "c.yaml").write_text("machines: uniform\ncurriculum:\n  - {at: 3, machines: constant}\n")
+    flags = ["--config", "c.yaml", "--max_steps", "6", "--output_dir", "out/c", "--rows_per_round", "4"]
+    done = run_recipe("pretrain.py", *TINY, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    data = SyntheticUPConfig.from_pretrained(tmp_path / "out/c")
+    assert [list(stage.mixture) for stage in data.stages] == [["uniform"], ["constant"]]
+
+
+def test_curriculum_on_the_command_line(run_recipe, tmp_path: Path) -> None:
+    """As the README and `-h` write it: a mixture in quotes; without them the error says so."""
+    right = '{at: 3, machines: "uniform=0.5,constant=0.5", complexity: 0.3:0.9}'
+    done = run_recipe("pretrain.py", *TINY, "--dry_run", "--curriculum", right, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    wrong = "{at: 3, machines: uniform=0.5,constant=0.5}"
+    done = run_recipe("pretrain.py", *TINY, "--dry_run", "--curriculum", wrong, cwd=tmp_path)
+    assert done.returncode == 2 and "put a mixture in quotes" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_settings_of_a_run_are_a_config_file(run_recipe, tmp_path: Path) -> None:
+    """All of them, empty lists too, as a card tells them; a list that must not be empty is refused as ever."""
+    settings = SyntheticUPConfig(context_length=32, source_batch=8, buffer_size=32, num_layers=2, seed_length=4)
+    (tmp_path / "c.yaml").write_text(yaml_lines(settings.to_dict()))
+    flags = ["--model", "gpt2", "--config_overrides", "n_layer=1,n_embd=16,n_head=2", "--use_cpu", "--dry_run"]
+    done = run_recipe("pretrain.py", "--config", "c.yaml", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "c.yaml").write_text("gain_range: []")
+    done = run_recipe("pretrain.py", "--config", "c.yaml", *flags, cwd=tmp_path)
+    assert done.returncode == 2 and "--gain_range" in done.stderr

@@ -5,18 +5,45 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+from hf_universal_pretrain.machines.automata import ElementaryAutomatonFamily, NeuralAutomatonFamily
 from hf_universal_pretrain.machines.base import MachineFamily, Machines
+from hf_universal_pretrain.machines.complexity import Band
 from hf_universal_pretrain.machines.context_tree import ContextTreeFamily
+from hf_universal_pretrain.machines.dyck import DyckFamily
+from hf_universal_pretrain.machines.hmm import HiddenMarkovFamily
 from hf_universal_pretrain.machines.markov import MarkovFamily
+from hf_universal_pretrain.machines.noise import NoiseFamily
+from hf_universal_pretrain.machines.procedural import ProceduralFamily
+from hf_universal_pretrain.machines.program import ProgramFamily
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily
+from hf_universal_pretrain.machines.repeat import RepeatFamily
+from hf_universal_pretrain.machines.rnn import RandomNetworkFamily
+from hf_universal_pretrain.machines.transformer import RandomTransformerFamily
 
 
 FAMILIES: dict[str, Callable[..., MachineFamily]] = {
     "lstm": partial(RecurrentFamily, cell="lstm"),
     "gru": partial(RecurrentFamily, cell="gru"),
+    "rnn": RandomNetworkFamily,
+    # pbloem/up, the echo-state source: 16 connections of variance .21 are a radius of 1.8 (it has 1,024 units)
+    "reservoir": partial(
+        RandomNetworkFamily, units=256, connections=16, radius_range=(0.5, 2.0), linear_share=0.0,
+        sharpness_range=(0.0, 0.0),
+    ),
+    "transformer": RandomTransformerFamily,
     "markov": MarkovFamily,
+    "hmm": HiddenMarkovFamily,
     "context_tree": ContextTreeFamily,
-}
+    "repeat": RepeatFamily,
+    "nca": NeuralAutomatonFamily,
+    "eca": ElementaryAutomatonFamily,
+    "dyck": DyckFamily,
+    "shuffle_dyck": partial(DyckFamily, shuffled=True, depth_range=(4, 16)),
+    "procedural": ProceduralFamily,
+    "program": ProgramFamily,
+    "uniform": partial(NoiseFamily, kind="uniform"),
+    "constant": partial(NoiseFamily, kind="constant"),
+}  # fmt: skip
 
 
 def build_family(name: str, settings: Any) -> MachineFamily:
@@ -26,4 +53,4 @@ def build_family(name: str, settings: Any) -> MachineFamily:
     return make(**{key: value for key, value in vars(settings).items() if key in known})
 
 
-__all__ = ["FAMILIES", "MachineFamily", "Machines", "build_family"]
+__all__ = ["FAMILIES", "Band", "MachineFamily", "Machines", "build_family"]

@@ -6,14 +6,16 @@ next symbol copies the successor of an earlier occurrence of the current context
 
     for d = depth, ..., 1, 0:
         n = how often the last d symbols occurred before in this row
-        with probability n / (n + theta_d): copy the successor of one of these occurrences, at random; stop
+        k = how many different symbols followed them
+        with probability (n - discount * k) / (n + theta_d): copy the successor of one of these occurrences, at random
+            (the first of each symbol weighs 1 - discount, any other 1); stop
     otherwise: a fresh symbol of the row's base distribution
 
 A model that predicts these rows well has learned to count in context, at several orders, and to mix the counts: what
-PPM and context-tree weighting do. At depth 0 alone this is exactly a Dirichlet(theta_0 * base) source.
+PPM and context-tree weighting do. At depth 0 without discount this is exactly a Dirichlet(theta_0 * base) source.
 
-Simplification against Pitman-Yor proper: a copy made at depth d counts at all shorter contexts as well (no table
-counts, discount 0).
+Simplification against Pitman-Yor proper: a copy made at depth d counts at all shorter contexts as well, and there is
+one table for each symbol of a context (as in interpolated Kneser-Ney).
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+from hf_universal_pretrain.machines.base import MachineFamily, log_uniform, uniform_between, zipf_base
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class ContextTreeFamily(MachineFamily):
             random order.
         root_strength_range: theta_0, log-uniform: small values repeat few symbols, large ones follow the base.
         strength_range: theta_d of every d > 0, log-uniform: small values copy whole passages.
+        discount_range: a row's discount, uniform: large values keep new symbols coming, in a power law. None by
+            default: with 0 to .5 a small model learned no more (recipes/README.md).
     """
 
     max_depth: int = 4
@@ -45,6 +49,7 @@ class ContextTreeFamily(MachineFamily):
     base_exponent_range: tuple[float, float] = (0.0, 1.5)
     root_strength_range: tuple[float, float] = (5.0, 500.0)
     strength_range: tuple[float, float] = (2.0, 200.0)
+    discount_range: tuple[float, float] = (0.0, 0.0)
 
     reads_condition: ClassVar[bool] = False
     flops_per_symbol: ClassVar[int] = 0
@@ -54,27 +59,7 @@ class ContextTreeFamily(MachineFamily):
         theta = log_uniform(*self.strength_range, (num_rows, self.max_depth + 1), generator)
         theta[:, 0] = log_uniform(*self.root_strength_range, (num_rows,), generator)
         depth = torch.randint(self.max_depth + 1, (num_rows, 1), generator=generator, device=generator.device)
-        return ContextTrees(base, theta, depth)
-
-
-def zipf_base(
-    num_rows: int,
-    alphabet_size: int,
-    symbols_range: tuple[float, float],
-    exponent_range: tuple[float, float],
-    generator: torch.Generator,
-) -> Tensor:
-    """Draws `(num_rows, alphabet_size)` distributions: Zipf's law over a random subset of symbols in random order."""
-    device = generator.device
-    high = min(symbols_range[1], alphabet_size)
-    count = log_uniform(min(symbols_range[0], high), high + 1, (num_rows, 1), generator).floor()
-    low, top = exponent_range
-    exponent = low + (top - low) * torch.rand(num_rows, 1, generator=generator, device=device)
-    rank = torch.arange(1.0, alphabet_size + 1, device=device)
-    weight = torch.where(rank <= count, rank ** (-exponent), 0.0)
-    shuffle = torch.rand(num_rows, alphabet_size, generator=generator, device=device).argsort(-1)
-    weight = weight.gather(-1, shuffle)
-    return weight / weight.sum(-1, keepdim=True)
+        return ContextTrees(base, theta, depth, uniform_between(*self.discount_range, (num_rows, 1), generator))
 
 
 @dataclass
@@ -85,11 +70,13 @@ class ContextTrees:
         base: `(rows, alphabet_size)`, the distribution of fresh symbols.
         theta: `(rows, max_depth + 1)`, the strength of each depth.
         depth: `(rows, 1)`, the longest context that a row uses.
+        discount: `(rows, 1)`.
     """
 
     base: Tensor
     theta: Tensor
     depth: Tensor
+    discount: Tensor
 
     @torch.no_grad()
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
@@ -97,21 +84,40 @@ class ContextTrees:
         rows, length = conditions.shape
         device = conditions.device
         max_depth = self.theta.shape[1] - 1
-        depths = torch.arange(max_depth + 1, dtype=torch.int8, device=device)
+        depths = torch.arange(max_depth + 1, device=device)
         theta = torch.where(depths <= self.depth, self.theta, torch.inf)  # a context that is too long is never copied
         chance = torch.rand(length, rows, max_depth + 1, generator=generator, device=device)
         output = torch.multinomial(self.base, length, replacement=True, generator=generator)
         # agree[r, j]: how many symbols before position j equal those before the position that is being written
         agree = torch.zeros(rows, 1, dtype=torch.int8, device=device)
+        discounted = bool(self.discount.any())
+        # known[r, j]: the longest context in which the symbol at j had been written before; -1: it was new to the row
+        known = torch.full((rows, length), -1, dtype=torch.int8, device=device)
         for t in range(1, length):
             longer = (agree[:, : t - 1] + 1).clamp_(max=max_depth)
             longer *= output[:, : t - 1] == output[:, t - 1 : t]
             agree = F.pad(longer, (1, 0))
-            count = (agree.unsqueeze(-1) >= depths).sum(1)
-            copies = chance[t] * (count + theta) < count
+            count = at_least(agree, max_depth)
+            weight = count
+            if discounted:
+                different = count - at_least(torch.minimum(agree, known[:, :t]), max_depth)  # new in their context
+                weight = count - self.discount * different
+            copies = chance[t] * (count + theta) < weight
             deepest = (copies * (depths + 1)).amax(1, keepdim=True) - 1  # -1: nowhere, the symbol stays fresh
-            # the largest random score among the occurrences is a uniform choice of one of them
             score = torch.rand(rows, t, generator=generator, device=device)
-            choice = torch.where(agree >= deepest, score, -1.0).argmax(-1, keepdim=True)
-            output[:, t : t + 1] = torch.where(deepest >= 0, output.gather(1, choice), output[:, t : t + 1])
+            if discounted:
+                # the largest log(u) / weight is a choice in proportion to the weights (Efraimidis and Spirakis 2006)
+                score = score.log_() * torch.where(known[:, :t] < deepest, 1 / (1 - self.discount), 1.0)
+            choice = torch.where(agree >= deepest, score, -torch.inf).argmax(-1, keepdim=True)
+            written = torch.where(deepest >= 0, output.gather(1, choice), output[:, t : t + 1])
+            output[:, t : t + 1] = written
+            if discounted:
+                known[:, t] = torch.where(output[:, :t] == written, agree, -1).amax(1)
         return output
+
+
+def at_least(values: Tensor, top: int) -> Tensor:
+    """How many of the `(rows, n)` values, from -1 to top, are at least 0, 1, ..., top: `(rows, top + 1)` float32."""
+    counts = torch.zeros(len(values), top + 2, device=values.device)
+    counts.scatter_add_(1, (values + 1).long(), torch.ones_like(values, dtype=torch.float32))
+    return counts.flip(1).cumsum(1).flip(1)[:, 1:]

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+from hf_universal_pretrain.machines.base import MachineFamily, dirichlet, inverse_cdf, log_uniform, log_uniform_int
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,11 @@ class MarkovFamily(MachineFamily):
         for _ in range(min(self.machines_per_round, num_rows)):
             order = int(torch.randint(self.max_order + 1, (), generator=generator, device=device))
             most = min(self.alphabet_size, round(self.max_table ** (1 / (order + 1))))
-            size = int(log_uniform(2, most + 1, (), generator))
+            size = int(log_uniform_int(2, most, (), generator))
             chosen = torch.randperm(self.alphabet_size, generator=generator, device=device)[:size]
-            alpha = log_uniform(*self.concentration_range, (), generator).expand(size**order, size).contiguous()
-            # float64: a float32 gamma draw of small shape underflows to zero in whole contexts
-            gamma = torch._standard_gamma(alpha.double(), generator=generator) + 1e-300
+            alpha = log_uniform(*self.concentration_range, (), generator).expand(size**order, size)
             symbols.append(chosen)
-            tables.append(gamma / gamma.sum(-1, keepdim=True))
+            tables.append(dirichlet(alpha, size, generator))
         return MarkovChains(symbols, tables)
 
 
@@ -68,12 +66,12 @@ class MarkovChains:
         shares = torch.arange(rows, device=device).tensor_split(len(self.tables))
         for symbols, table, share in zip(self.symbols, self.tables, shares, strict=True):
             contexts, size = table.shape
-            cumulative = table.cumsum(-1)[:, :-1]
+            cumulative = table.cumsum(-1)
             context = torch.randint(contexts, (len(share),), generator=generator, device=device)
             uniform = torch.rand(length, len(share), 1, generator=generator, device=device, dtype=table.dtype)
             digits = torch.empty(length, len(share), dtype=torch.int64, device=device)
             for t in range(length):
-                digits[t] = (cumulative[context] < uniform[t]).sum(-1)
+                digits[t] = inverse_cdf(cumulative[context], uniform[t])
                 context = (context * size + digits[t]) % contexts
             output[share] = symbols[digits].T
         return output

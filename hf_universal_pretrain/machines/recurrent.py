@@ -12,14 +12,14 @@ Shape suffixes: M machines, R rows of one machine, T time, A alphabet, H hidden,
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, log_uniform
+from hf_universal_pretrain.machines.base import MachineFamily, equal_shares, inverse_cdf, log_uniform
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class RecurrentFamily(MachineFamily):
         layers = 4 * hidden * (hidden + (self.num_layers - 1) * 2 * hidden)
         steps = 2 if self.conditioning == "prefix" else 1
         return 2 * (steps * layers + hidden * self.alphabet_size)
+
+    def with_gain(self, factor: float) -> "RecurrentFamily":
+        return replace(self, gain_range=tuple(factor * gain for gain in self.gain_range))
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
         """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""
@@ -125,12 +128,12 @@ class RecurrentMachines:
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
         rows, seed_length = seeds.shape
         machines, length = len(self.gain), conditions.shape[1]
-        per_machine = -(-rows // machines)
-        # Every machine gets the same number of rows; the last rows are generated once more where that does not divide.
-        share = torch.arange(machines * per_machine, device=seeds.device).clamp_(max=rows - 1)
+        share_MR = equal_shares(rows, machines, seeds.device)
+        per_machine = share_MR.shape[1]
         offset_M11 = (torch.arange(machines, device=seeds.device) * self.family.alphabet_size).view(-1, 1, 1)
-        seeds_TMR = self._by_time(seeds[share], offset_M11)
-        conditions_TMR = self._by_time(conditions[share], offset_M11)
+        # by time, and as indices into tables of M * alphabet_size entries
+        seeds_TMR = (seeds[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
+        conditions_TMR = (conditions[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
         network = _Network(self, per_machine)
 
         if self.family.conditioning == "prefix":
@@ -151,18 +154,12 @@ class RecurrentMachines:
             logits_MRA = network.logits(hidden_MRH)
             if sample:
                 cumulative_MRA = (logits_MRA / self.temperature.view(-1, 1, 1)).softmax(-1).cumsum(-1)
-                # the last entry is left out: rounding may keep the sum below 1, and it must not yield symbol A
-                symbols_MR = (cumulative_MRA[..., :-1] < uniform_TMR1[t]).sum(-1)
+                symbols_MR = inverse_cdf(cumulative_MRA, uniform_TMR1[t])
             else:
                 symbols_MR = logits_MRA.argmax(-1)
             torch.add(symbols_MR, offset_M11[..., 0], out=output_TMR[t + 1])
         output_MRT = output_TMR.permute(1, 2, 0) - offset_M11
         return output_MRT.reshape(-1, length)[:rows]
-
-    @staticmethod
-    def _by_time(rows: Tensor, offset_M11: Tensor) -> Tensor:
-        """`(M*R, T)` symbols as `(T, M, R)` indices into tables of `M * alphabet_size` entries."""
-        return (rows.view(len(offset_M11), -1, rows.shape[1]) + offset_M11).permute(2, 0, 1).contiguous()
 
 
 class _Network:

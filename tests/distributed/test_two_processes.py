@@ -37,7 +37,8 @@ dataset.draw = lambda count: rows.append(draw(count)) or rows[-1]
 trainer = UPTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
 trainer.train(resume_from_checkpoint=resume)
 torch.save(
-    {"rank": dataset.rank, "world_size": dataset.world_size, "rows": torch.cat(rows), "rounds": dataset.rounds,
+    {"rank": dataset.rank, "world_size": dataset.world_size, "rounds": dataset.rounds,
+     "rows": torch.cat([tokens for tokens, _ in rows]),
      "weights": model.state_dict(), "buffer": dataset.buffer.rows, "history": trainer.state.log_history},
     f"{out}-{'resumed' if resume else 'whole'}-{args.process_index}.pt",
 )

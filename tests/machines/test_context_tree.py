@@ -1,6 +1,9 @@
+import math
+
 import torch
 
-from hf_universal_pretrain.machines.context_tree import ContextTreeFamily, ContextTrees, zipf_base
+from hf_universal_pretrain.machines.base import zipf_base
+from hf_universal_pretrain.machines.context_tree import ContextTreeFamily, ContextTrees
 
 
 def plain_successor_counts(row: list[int], t: int, depth: int) -> list[int]:
@@ -16,7 +19,7 @@ def test_strong_copying_follows_the_longest_context() -> None:
     base = zipf_base(rows, 8, (8, 8), (0, 0), generator)
     theta = torch.full((rows, depth + 1), 1e-9)
     theta[:, 0] = 20.0  # fresh symbols now and then, or every row would be constant
-    trees = ContextTrees(base, theta, torch.full((rows, 1), depth))
+    trees = ContextTrees(base, theta, torch.full((rows, 1), depth), torch.zeros(rows, 1))
     zeros = torch.zeros(rows, length, dtype=torch.int64)
     output = trees.generate(zeros[:, :1], zeros, generator).tolist()
     checked = 0
@@ -36,7 +39,9 @@ def test_depth_0_is_a_dirichlet_source() -> None:
     generator = torch.Generator().manual_seed(0)
     rows, theta = 40_000, 3.0
     base = torch.full((rows, 4), 0.25)
-    trees = ContextTrees(base, torch.full((rows, 1), theta), torch.zeros(rows, 1, dtype=torch.int64))
+    trees = ContextTrees(
+        base, torch.full((rows, 1), theta), torch.zeros(rows, 1, dtype=torch.int64), torch.zeros(rows, 1)
+    )
     zeros = torch.zeros(rows, 6, dtype=torch.int64)
     output = trees.generate(zeros[:, :1], zeros, generator)
     expected = (1 + theta * 0.25) / (1 + theta)
@@ -50,7 +55,8 @@ def test_order_1_counts_against_the_predictive_rule() -> None:
     generator = torch.Generator().manual_seed(2)
     rows, length, theta = 4000, 60, 4.0
     base = torch.full((rows, 200), 1 / 200)  # fresh symbols almost never agree with an old one by chance
-    trees = ContextTrees(base, torch.tensor([1e9, theta]).expand(rows, 2), torch.ones(rows, 1, dtype=torch.int64))
+    theta_d = torch.tensor([1e9, theta]).expand(rows, 2)
+    trees = ContextTrees(base, theta_d, torch.ones(rows, 1, dtype=torch.int64), torch.zeros(rows, 1))
     zeros = torch.zeros(rows, length, dtype=torch.int64)
     output = trees.generate(zeros[:, :1], zeros, generator).tolist()
     hits, total = {1: 0, 2: 0, 3: 0}, {1: 0, 2: 0, 3: 0}
@@ -84,3 +90,21 @@ def test_every_row_has_its_own_source() -> None:
     output = family.draw(30, generator).generate(zeros[:, :1], zeros, generator)
     assert output.min() >= 0 and output.max() < 40
     assert len(torch.unique(output, dim=0)) == 30
+
+
+def test_discount_keeps_new_symbols_coming() -> None:
+    """Depth 0, theta 1: symbols number about theta ln n without discount, and grow as n^d with one (Pitman-Yor)."""
+    distinct = {}
+    for discount in (0.0, 0.5):
+        generator = torch.Generator().manual_seed(0)
+        base = torch.full((300, 2000), 1 / 2000)
+        depth = torch.zeros(300, 1, dtype=torch.int64)
+        trees = ContextTrees(base, torch.ones(300, 1), depth, torch.full((300, 1), discount))
+        zeros = torch.zeros(300, 200, dtype=torch.int64)
+        rows = trees.generate(zeros[:, :1], zeros, generator)
+        distinct[discount] = sum(len(row.unique()) for row in rows) / 300
+    # the expected number of tables: sum of theta / (theta + i), and Gamma ratios for d = .5
+    assert abs(distinct[0.0] - sum(1 / (1 + i) for i in range(200))) < 0.5
+    theta, d, n = 1.0, 0.5, 200
+    ratio = math.exp(math.lgamma(theta + n + d) - math.lgamma(theta + n) + math.lgamma(theta) - math.lgamma(theta + d))
+    assert abs(distinct[0.5] - theta / d * (ratio - 1)) < 1.5
