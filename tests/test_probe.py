@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import ByT5Tokenizer, PreTrainedModel
 
-from hf_universal_pretrain import SyntheticUPDataset, UPConfig, UPTrainer
+from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.modeling import build_model, read_config
 from hf_universal_pretrain.probe import causal_loss, check_causal, has_causal_loss
 from hf_universal_pretrain.tiny import tiny_config
@@ -73,11 +73,12 @@ def test_the_trainer_uses_it_for_a_model_that_does_not_shift(
         str(tmp_path), max_steps=2, learning_rate=0.0, per_device_train_batch_size=4, logging_steps=2, use_cpu=True,
         save_strategy="no", disable_tqdm=True, gradient_accumulation_steps=accumulation,
     )  # fmt: skip
-    dataset = SyntheticUPDataset(small_data, tokenizer)
+    # noise: in rows that repeat symbols, an untrained BART, which leans towards what it has just read, is right
+    noise = SyntheticUPConfig(**{**small_data.to_dict(), "machines": "uniform", "num_resets": 0, "burn_in_rounds": 30})
+    dataset = SyntheticUPDataset(noise, tokenizer)
     trainer = UPTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
     trainer.train()
-    # about ln V, a little less: rows repeat symbols, and what BART has just read is what it finds likeliest
-    assert trainer.state.log_history[0]["loss"] == pytest.approx(math.log(259), rel=0.06)
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(math.log(259), rel=0.05)
     rows = torch.randint(3, 259, (3, 12), generator=torch.Generator().manual_seed(0))
     expected = own_cross_entropy(model, rows)
     inputs = {"input_ids": rows, "labels": rows.clone()}
