@@ -8,7 +8,8 @@ next symbol copies the successor of an earlier occurrence of the current context
         n = how often the last d symbols occurred before in this row
         k = how many different symbols followed them
         with probability (n - discount * k) / (n + theta_d): copy the successor of one of these occurrences, at random
-            (the first of each symbol weighs 1 - discount, any other 1); stop
+            (the first of each symbol weighs 1 - discount, any other 1: one that is chosen counts only with that
+            probability); stop
     otherwise: a fresh symbol of the row's base distribution
 
 A model that predicts these rows well has learned to count in context, at several orders, and to mix the counts: what
@@ -22,10 +23,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hf_universal_pretrain.machines.base import MachineFamily, log_uniform, uniform_between, zipf_base
+
+
+# odd numbers of 64 bits without pattern, for hashing
+_ODD = (0x1B873593CC9E2D51, 0x5851F42D4C957F2D, 0x2545F4914F6CDD1D, 0x369DEA0F31A53F85)
 
 
 @dataclass(frozen=True)
@@ -81,43 +85,94 @@ class ContextTrees:
     @torch.no_grad()
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
         """Makes rows; seeds and conditions give the shape only."""
-        rows, length = conditions.shape
-        device = conditions.device
+        (rows, length), device = conditions.shape, conditions.device
         max_depth = self.theta.shape[1] - 1
         depths = torch.arange(max_depth + 1, device=device)
         theta = torch.where(depths <= self.depth, self.theta, torch.inf)  # a context that is too long is never copied
-        chance = torch.rand(length, rows, max_depth + 1, generator=generator, device=device)
+        chance = torch.rand(length, 2, rows, max_depth + 1, generator=generator, device=device)
         output = torch.multinomial(self.base, length, replacement=True, generator=generator)
-        # agree[r, j]: how many symbols before position j equal those before the position that is being written
-        agree = torch.zeros(rows, 1, dtype=torch.int8, device=device)
         discounted = bool(self.discount.any())
-        # known[r, j]: the longest context in which the symbol at j had been written before; -1: it was new to the row
-        known = torch.full((rows, length), -1, dtype=torch.int8, device=device)
-        for t in range(1, length):
-            longer = (agree[:, : t - 1] + 1).clamp_(max=max_depth)
-            longer *= output[:, : t - 1] == output[:, t - 1 : t]
-            agree = F.pad(longer, (1, 0))
-            count = at_least(agree, max_depth)
-            weight = count
+        if discounted:
+            keep_new = torch.rand(length, rows, max_depth + 1, generator=generator, device=device) >= self.discount
+        places = _Places(rows, length, max_depth + 1 + discounted, device)
+        for t in range(length):
+            places.advance(output[:, t - 1 : t] if t else None)
+            count, (copy, which) = places.count[:, : max_depth + 1], chance[t]
+            copies = copy * (count + theta) < count
+            place = places.find((which * count).long())
             if discounted:
-                different = count - at_least(torch.minimum(agree, known[:, :t]), max_depth)  # new in their context
-                weight = count - self.discount * different
-            copies = chance[t] * (count + theta) < weight
-            deepest = (copies * (depths + 1)).amax(1, keepdim=True) - 1  # -1: nowhere, the symbol stays fresh
-            score = torch.rand(rows, t, generator=generator, device=device)
-            if discounted:
-                # the largest log(u) / weight is a choice in proportion to the weights (Efraimidis and Spirakis 2006)
-                score = score.log_() * torch.where(known[:, :t] < deepest, 1 / (1 - self.discount), 1.0)
-            choice = torch.where(agree >= deepest, score, -torch.inf).argmax(-1, keepdim=True)
-            written = torch.where(deepest >= 0, output.gather(1, choice), output[:, t : t + 1])
-            output[:, t : t + 1] = written
-            if discounted:
-                known[:, t] = torch.where(output[:, :t] == written, agree, -1).amax(1)
+                copies &= keep_new[t] | ~places.was_new(place)
+            deepest = (copies * (depths + 1)).amax(1, keepdim=True)  # 0: nowhere, the symbol stays fresh
+            copied = output.gather(1, place.gather(1, (deepest - 1).clamp_(min=0)))
+            output[:, t : t + 1] = torch.where(deepest > 0, copied, output[:, t : t + 1])
         return output
 
 
-def at_least(values: Tensor, top: int) -> Tensor:
-    """How many of the `(rows, n)` values, from -1 to top, are at least 0, 1, ..., top: `(rows, top + 1)` float32."""
-    counts = torch.zeros(len(values), top + 2, device=values.device)
-    counts.scatter_add_(1, (values + 1).long(), torch.ones_like(values, dtype=torch.float32))
-    return counts.flip(1).cumsum(1).flip(1)[:, 1:]
+class _Places:
+    """Where the contexts of each row occurred, at a cost that does not grow with the row: a hash table of (context,
+    number of the occurrence) -> position.
+
+    An entry may be overwritten by another. That is noticed, since every position knows what it was entered for: a
+    context whose latest occurrence is lost counts as new, and the latest stands in for an earlier one that is lost.
+    With `SPARE` slots for each symbol of a row this befalls one look-up in forty.
+
+    Args:
+        rows: that are written at the same time.
+        length: of a row.
+        contexts: how many contexts of a position are kept: its last 0, 1, ..., contexts - 1 symbols.
+        device: of the tables.
+
+    Attributes:
+        count: `(rows, contexts)` int64, how often the contexts of the current position occurred before.
+    """
+
+    SPARE = 64
+
+    def __init__(self, rows: int, length: int, contexts: int, device: torch.device) -> None:
+        self.bits = (self.SPARE * length - 1).bit_length()
+        self.table = torch.zeros(rows, 1 << self.bits, dtype=torch.int32, device=device)
+        self.key = torch.arange(1, contexts + 1, device=device).repeat(rows, 1)  # before the row's beginning
+        # entry p + 1 belongs to position p, entry 0 to none
+        self.counts = torch.zeros(length + 1, rows, contexts, dtype=torch.int64, device=device)
+        self.entered_for = torch.zeros_like(self.counts)
+        self.now = 0
+
+    def advance(self, symbols: Tensor | None) -> None:
+        """Goes to the next position; `(rows, 1)` symbols were written at the one before."""
+        if symbols is not None:
+            self.key[:, 1:] = (self.key[:, :-1] * _ODD[0] + symbols + 1) * _ODD[1]
+        self.now += 1
+        newest = self._slot(self.key)  # where number 0 stands for the latest
+        self.latest = self._entry(newest)
+        count = _of(self.counts, self.latest)
+        self.count = count * (_of(self.entered_for, self.latest) == self._numbered(self.key, count))
+        mine = self._numbered(self.key, self.count + 1)
+        self.counts[self.now], self.entered_for[self.now] = self.count + 1, mine
+        now = self.table.new_full((1, 1), self.now).expand_as(newest)
+        self.table.scatter_(1, newest, now).scatter_(1, self._slot(mine), now)
+
+    def find(self, number: Tensor) -> Tensor:
+        """The positions `(rows, n)` of earlier occurrences of the first n contexts; `number` counts them from 0."""
+        contexts = number.shape[1]
+        wanted = self._numbered(self.key[:, :contexts], number + 1)
+        entry = self._entry(self._slot(wanted))
+        right = _of(self.entered_for, entry) == wanted
+        return torch.where(right, entry, self.latest[:, :contexts]).sub_(1).clamp_(min=0)
+
+    def was_new(self, place: Tensor) -> Tensor:
+        """Whether the symbol at a position had not followed its context before: `(rows, n)` bool, n < contexts."""
+        return self.counts[:, :, 1:].gather(0, place[None] + 2)[0] == 1
+
+    def _numbered(self, key: Tensor, number: Tensor) -> Tensor:
+        return key + number * _ODD[2]
+
+    def _slot(self, key: Tensor) -> Tensor:
+        return (key * _ODD[3] >> (64 - self.bits)) & ((1 << self.bits) - 1)
+
+    def _entry(self, slot: Tensor) -> Tensor:
+        return self.table.gather(1, slot).long()
+
+
+def _of(history: Tensor, entry: Tensor) -> Tensor:
+    """What `(length + 1, rows, contexts)` holds for `(rows, n)` entries of the first n contexts."""
+    return history.gather(0, entry[None])[0]

@@ -3,7 +3,7 @@ import math
 import torch
 
 from hf_universal_pretrain.machines.base import zipf_base
-from hf_universal_pretrain.machines.context_tree import ContextTreeFamily, ContextTrees
+from hf_universal_pretrain.machines.context_tree import ContextTreeFamily, ContextTrees, _Places
 
 
 def plain_successor_counts(row: list[int], t: int, depth: int) -> list[int]:
@@ -108,3 +108,33 @@ def test_discount_keeps_new_symbols_coming() -> None:
     theta, d, n = 1.0, 0.5, 200
     ratio = math.exp(math.lgamma(theta + n + d) - math.lgamma(theta + n) + math.lgamma(theta) - math.lgamma(theta + d))
     assert abs(distinct[0.5] - theta / d * (ratio - 1)) < 1.5
+
+
+def test_places_against_a_plain_dictionary() -> None:
+    """What is found is what a dictionary of contexts holds, but for the few entries that were overwritten."""
+    rows, length, contexts = 8, 128, 5
+    generator = torch.Generator().manual_seed(0)
+    symbols = torch.randint(6, (rows, length), generator=generator)
+    places = _Places(rows, length, contexts, symbols.device)
+    plain: list[dict[tuple, list[int]]] = [{} for _ in range(rows)]
+    looked_up = lost = 0
+    for t in range(length):
+        places.advance(symbols[:, t - 1 : t] if t else None)
+        number = (torch.rand(rows, contexts, generator=generator) * places.count).long()
+        found = places.find(number)
+        for row, text in enumerate(symbols.tolist()):
+            for d in range(contexts):
+                earlier = plain[row].setdefault((d, *text[max(0, t - d) : t]), [])
+                if earlier:
+                    looked_up += 1
+                    if places.count[row, d] != len(earlier):
+                        assert places.count[row, d] < len(earlier)  # forgotten, never invented
+                        lost += 1
+                    elif found[row, d] != earlier[number[row, d]]:
+                        assert found[row, d] == earlier[-1]
+                        lost += 1
+                else:
+                    assert places.count[row, d] == 0
+                earlier.append(t)
+    assert looked_up > rows * length * 2
+    assert lost / looked_up < 0.04
