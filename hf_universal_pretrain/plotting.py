@@ -99,6 +99,28 @@ def plot_arms(bits: dict[str, dict[str, dict[str, float]]], path: str | Path) ->
     plt.close(figure)
 
 
+def plot_curves(panels: dict[str, dict[str, list[tuple[int, float]]]], path: str | Path) -> None:
+    """Draws bits per byte against training steps, a panel for each text, without the step before training.
+
+    Args:
+        panels: for each text, for each run named `"ARM, ..."`, (step, bits) pairs. Runs of an arm share a colour.
+        path: the PNG to write.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.6), squeeze=False, layout="constrained")
+    for (text, curves), panel in zip(panels.items(), axes[0], strict=True):
+        arms = list(dict.fromkeys(run.split(",")[0] for run in curves))
+        for run, curve in curves.items():
+            arm = run.split(",")[0]
+            first = next(other for other in curves if other.split(",")[0] == arm) == run
+            points = [(step, bits) for step, bits in curve if step]
+            label = arm if first else None
+            panel.plot(*zip(*points, strict=True), color=f"C{arms.index(arm)}", label=label, marker=".", linewidth=1)
+        panel.set(title=text, xlabel="step", ylabel="bits per byte")
+        panel.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def plot_buffer(buffers: dict[str, Tensor], alphabet_size: int, path: str | Path, rows: int = 160) -> None:
     """Draws the first rows and 256 symbols of several buffers side by side, a row a line, a symbol a colour.
 
