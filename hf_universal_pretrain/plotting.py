@@ -121,6 +121,31 @@ def plot_curves(panels: dict[str, dict[str, list[tuple[int, float]]]], path: str
     plt.close(figure)
 
 
+def plot_scaling(growth: dict[str, dict[str, dict[int, float]]], path: str | Path) -> None:
+    """Draws the time of a round against each size, on logarithmic axes, with dotted lines of linear growth.
+
+    Args:
+        growth: for each family, for each size (`"rows"`, ...), seconds by value.
+        path: the PNG to write.
+    """
+    sizes = list(dict.fromkeys(size for by_size in growth.values() for size in by_size))
+    figure, axes = plt.subplots(1, len(sizes), figsize=(3.4 * len(sizes), 3.4), squeeze=False, layout="constrained")
+    for size, panel in zip(sizes, axes[0], strict=True):
+        for number, (family, by_size) in enumerate(growth.items()):
+            values = {int(value): took for value, took in by_size.get(size, {}).items()}
+            if values:
+                panel.loglog(list(values), list(values.values()), marker=".", color=f"C{number}", label=family)
+                first, last = next(iter(values.items())), max(values)
+                linear = [first[1], first[1] * last / first[0]]
+                panel.loglog([first[0], last], linear, color=f"C{number}", linestyle=":", linewidth=1)
+        panel.set(title=size.replace("_", " "), xlabel=size.replace("_", " "))
+        panel.set_xscale("log", base=2)
+    axes[0][0].set_ylabel("seconds a round")
+    axes[0][0].legend(fontsize="small", title="dotted: linear")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def plot_buffer(buffers: dict[str, Tensor], alphabet_size: int, path: str | Path, rows: int = 160) -> None:
     """Draws the first rows and 256 symbols of several buffers side by side, a row a line, a symbol a colour.
 

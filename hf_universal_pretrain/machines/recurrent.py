@@ -189,9 +189,9 @@ class _Network:
         self.head_bias = machines.head_bias.unsqueeze(1)
         zeros = self.head_bias.new_zeros
         count = len(machines.gain)
-        self.first_h = zeros(count, rows, hidden)
-        # joined[:, :, :H] holds the layer's input, joined[:, :, H:] its own last output
-        self.joined = [zeros(count, rows, 2 * hidden) for _ in self.deeper]
+        # The outputs of all layers lie side by side: what a deeper layer reads, the output of the one below and its
+        # own last one, is a window of this, and nothing is copied.
+        self.outputs = zeros(count, rows, len(packed) * hidden)
         self.cells = [zeros(count, rows, hidden) for _ in packed]
 
     def step(self, symbols: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -199,25 +199,26 @@ class _Network:
         gates = F.embedding(symbols, self.own_table)
         if condition is not None:
             gates += F.embedding(condition, self.condition_table)
-        gates.baddbmm_(self.first_h, self.first_weight)
-        output = self.first_h = self._update(gates, self.first_h, 0)
-        for layer, (weight, bias) in enumerate(self.deeper, start=1):
-            joined = self.joined[layer - 1]
-            joined[..., : self.hidden] = output
-            gates = torch.baddbmm(bias, joined, weight)
-            output = self._update(gates, joined[..., self.hidden :], layer)
-            joined[..., self.hidden :] = output
-        return output
-
-    def _update(self, gates: Tensor, h: Tensor, layer: int) -> Tensor:
         hidden = self.hidden
+        gates.baddbmm_(self.outputs[..., :hidden], self.first_weight)
+        self._update(gates, 0)
+        for layer, (weight, bias) in enumerate(self.deeper, start=1):
+            window = self.outputs[..., (layer - 1) * hidden : (layer + 1) * hidden]
+            self._update(torch.baddbmm(bias, window, weight), layer)
+        return self.outputs[..., -hidden:]
+
+    def _update(self, gates: Tensor, layer: int) -> None:
+        """Brings a layer's output (and cell) to the next step."""
+        hidden = self.hidden
+        output = self.outputs[..., layer * hidden : (layer + 1) * hidden]
         if self.lstm:
             i, f, o = gates[..., : 3 * hidden].sigmoid_().chunk(3, dim=-1)
             cell = self.cells[layer].mul_(f).addcmul_(i, gates[..., 3 * hidden :].tanh_())
-            return cell.tanh().mul_(o)
-        r, z = gates[..., : 2 * hidden].sigmoid_().chunk(2, dim=-1)
-        new = torch.addcmul(gates[..., 2 * hidden : 3 * hidden], r, gates[..., 3 * hidden :]).tanh_()
-        return torch.lerp(new, h, z)
+            torch.mul(cell.tanh(), o, out=output)
+        else:
+            r, z = gates[..., : 2 * hidden].sigmoid_().chunk(2, dim=-1)
+            new = torch.addcmul(gates[..., 2 * hidden : 3 * hidden], r, gates[..., 3 * hidden :]).tanh_()
+            torch.lerp(new, output, z, out=output)
 
     def logits(self, hidden_MRH: Tensor) -> Tensor:
         """`(M, R, alphabet_size)`."""
