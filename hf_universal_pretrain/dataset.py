@@ -1,7 +1,6 @@
 """The synthetic stream: machines enrich a buffer, rows are sampled from it. Algorithm 1 of arXiv 2506.20057."""
 
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from hf_universal_pretrain.alphabet import Alphabet, usable_tokens
 from hf_universal_pretrain.buffer import SequenceBuffer
 from hf_universal_pretrain.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.machines import Machines, build_family
+from hf_universal_pretrain.side_stream import SideStream
 
 
 STATE_VERSION = 2
@@ -64,7 +64,6 @@ class SyntheticUPDataset(IterableDataset):
         tokens = list(range(config.alphabet_size)) if tokenizer is None else usable_tokens(tokenizer)
         self.alphabet = Alphabet(config.alphabet, config.alphabet_size, tokens)
         self.enriches_itself = True
-        self.generation_seconds = 0.0
         self.start(device, rank, world_size)
 
     def start(self, device: str | torch.device, rank: int, world_size: int) -> None:
@@ -78,6 +77,7 @@ class SyntheticUPDataset(IterableDataset):
         self.step = self.rounds = self.rows_served = self.tried = self.kept = 0
         self.gain_factors: dict[str, float] = {}
         self._enter_stage(0)
+        self.side = SideStream(self.random.device)  # last: its work comes after all that stands above
 
     def _enter_stage(self, number: int) -> None:
         """Makes the families of a stage of the curriculum, and draws their machines."""
@@ -96,8 +96,12 @@ class SyntheticUPDataset(IterableDataset):
         ]
 
     def enrich(self) -> None:
-        """One round of Algorithm 1."""
-        config, buffer, began = self.config, self.buffer, time.perf_counter()
+        """One round of Algorithm 1; on a GPU it is launched, and runs beside whatever the GPU is doing."""
+        with self.side.work():
+            self._round()
+
+    def _round(self) -> None:
+        config, buffer = self.config, self.buffer
         if config.stage_at(self.step) != self.stage_number:
             self._enter_stage(config.stage_at(self.step))
         elif self.rounds and self.rounds % config.redraw_every == 0:
@@ -123,9 +127,6 @@ class SyntheticUPDataset(IterableDataset):
         self.rounds += 1
         if self.rounds % config.reset_every == 0:
             buffer.reset(config.num_resets)
-        if self.random.device.type == "cuda":
-            torch.cuda.synchronize(self.random.device)  # or the time below would be that of the launches alone
-        self.generation_seconds += time.perf_counter() - began
 
     def _redraw_outside_band(self, name: str, generated: Tensor, passes: Tensor) -> Tensor:
         """Draws new machines, seeds and conditions for rows outside the band, a bounded number of times.
@@ -171,9 +172,10 @@ class SyntheticUPDataset(IterableDataset):
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Samples rows from the buffer as it is: tokens and labels, each `(count, context_length)` int64."""
         self.rows_served += count
-        symbols, judged = self.buffer.sample(count)
-        tokens = self.alphabet.encode(symbols, self.random)
-        return tokens, torch.where(judged, tokens, -100)
+        with self.side.access():
+            symbols, judged = self.buffer.sample(count)
+            tokens = self.alphabet.encode(symbols, self.random)
+            return tokens, torch.where(judged, tokens, -100)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         if get_worker_info() is not None:
@@ -211,12 +213,19 @@ class SyntheticUPDataset(IterableDataset):
         )
 
     @property
+    def generation_seconds(self) -> float:
+        """How long the rounds took so far, those of before a (re)start not counted."""
+        return self.side.seconds
+
+    @property
     def symbols_generated(self) -> int:
         """Symbols generated so far by this process, those of rows outside the band included."""
         return self.tried * self.config.context_length
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the stream's future; loads with `torch.load(weights_only=True)`."""
+        with self.side.access():
+            buffer = self.buffer.state_dict()
         return {
             "version": STATE_VERSION,
             "config": self.config.to_dict(),
@@ -225,7 +234,7 @@ class SyntheticUPDataset(IterableDataset):
             "counts": {name: getattr(self, name) for name in COUNTS},
             "stage": self.stage_number,
             "gain_factors": dict(self.gain_factors),
-            "buffer": self.buffer.state_dict(),
+            "buffer": buffer,
             "generator": self.random.get_state(),
             "machines_drawn_from": self._drawn_from,
         }
@@ -249,7 +258,8 @@ class SyntheticUPDataset(IterableDataset):
         self.random.set_state(state["machines_drawn_from"])
         self._enter_stage(state["stage"])
         self.random.set_state(state["generator"])
-        self.buffer.load_state_dict(state["buffer"])
+        with self.side.access():
+            self.buffer.load_state_dict(state["buffer"])
 
 
 def row_features(config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase | None) -> datasets.Features:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_universal_pretrain.machines.base import MachineFamily, equal_shares, inverse_cdf, log_uniform
+from hf_universal_pretrain.machines.replay import replayed
 
 
 @dataclass(frozen=True)
@@ -135,29 +136,28 @@ class RecurrentMachines:
         seeds_TMR = (seeds[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
         conditions_TMR = (conditions[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
         network = _Network(self, per_machine)
+        aligned, sample = self.family.conditioning == "aligned", self.family.temperature_range[0] > 0
+        shape = (length if sample else 1, machines, per_machine, 1)
+        uniform_TMR1 = torch.rand(shape, generator=generator, device=seeds.device, dtype=self.embedding.dtype)
+        temperature_M11 = self.temperature.view(-1, 1, 1)
 
-        if self.family.conditioning == "prefix":
+        def step(symbols_MR: Tensor, condition_MR: Tensor, uniform_MR1: Tensor) -> Tensor:
+            logits_MRA = network.logits(network.step(symbols_MR, condition_MR if aligned else None))
+            if sample:
+                return inverse_cdf((logits_MRA / temperature_M11).softmax(-1).cumsum(-1), uniform_MR1)
+            return logits_MRA.argmax(-1)
+
+        step = replayed(step, seeds_TMR[0], conditions_TMR[0], uniform_TMR1[0])
+        network.forget()
+        if not aligned:
             for symbols_MR in conditions_TMR:
-                network.step(symbols_MR)
-        sample = bool(self.temperature.any())
-        if sample:
-            uniform_TMR1 = torch.rand(
-                length, machines, per_machine, 1, generator=generator, device=seeds.device, dtype=self.embedding.dtype
-            )
+                step(symbols_MR, symbols_MR, uniform_TMR1[0])
         output_TMR = torch.empty(length, machines, per_machine, dtype=torch.int64, device=seeds.device)
         output_TMR[:seed_length] = seeds_TMR
         for t in range(length - 1):
-            condition_MR = conditions_TMR[t] if self.family.conditioning == "aligned" else None
-            hidden_MRH = network.step(output_TMR[t], condition_MR)
-            if t + 1 < seed_length:
-                continue
-            logits_MRA = network.logits(hidden_MRH)
-            if sample:
-                cumulative_MRA = (logits_MRA / self.temperature.view(-1, 1, 1)).softmax(-1).cumsum(-1)
-                symbols_MR = inverse_cdf(cumulative_MRA, uniform_TMR1[t])
-            else:
-                symbols_MR = logits_MRA.argmax(-1)
-            torch.add(symbols_MR, offset_M11[..., 0], out=output_TMR[t + 1])
+            next_MR = step(output_TMR[t], conditions_TMR[t], uniform_TMR1[t if sample else 0])
+            if t + 1 >= seed_length:
+                torch.add(next_MR, offset_M11[..., 0], out=output_TMR[t + 1])
         output_MRT = output_TMR.permute(1, 2, 0) - offset_M11
         return output_MRT.reshape(-1, length)[:rows]
 
@@ -219,6 +219,11 @@ class _Network:
             r, z = gates[..., : 2 * hidden].sigmoid_().chunk(2, dim=-1)
             new = torch.addcmul(gates[..., 2 * hidden : 3 * hidden], r, gates[..., 3 * hidden :]).tanh_()
             torch.lerp(new, output, z, out=output)
+
+    def forget(self) -> None:
+        """Back to the state before the first symbol."""
+        for tensor in (self.outputs, *self.cells):
+            tensor.zero_()
 
     def logits(self, hidden_MRH: Tensor) -> Tensor:
         """`(M, R, alphabet_size)`."""
