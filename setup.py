@@ -34,5 +34,5 @@ setup(
         "tqdm",
         "matplotlib",
     ],
-    extras_require={"test": TEST, "dev": [*TEST, "ruff"]},
+    extras_require={"test": TEST, "dev": [*TEST, "ruff"], "bench": ["x-transformers"]},
 )
