@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import json
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,12 @@ import torch
 import yaml
 from transformers import HfArgumentParser, Trainer
 
+from hf_universal_pretrain.checkpoints import SaveFailed, newest_complete
+from hf_universal_pretrain.health import TrainingDiverged
 from hf_universal_pretrain.hub import HubUnavailable, push_or_explain
+from hf_universal_pretrain.interrupts import StopOnSignal, command_line
+from hf_universal_pretrain.output import RunFinished
+from hf_universal_pretrain.trainer import BitsTrainer
 
 
 class _Parser(HfArgumentParser):
@@ -26,9 +32,10 @@ def exit_with_usage_error(message: object) -> NoReturn:
     _exit(" ".join(str(message).split()), 2)
 
 
-def _exit(message: str, status: int) -> NoReturn:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
+    """Prints `message` on stderr (on the first process of a machine, unless `from_any`) and ends this process."""
+    if from_any or os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 
@@ -54,12 +61,65 @@ def push_model(trainer: Trainer) -> None:
 def usage_errors() -> Iterator[None]:
     """Turns a ValueError, which is how the package refuses wrong settings, into one line and exit status 2.
 
-    For the part of a recipe before it starts to work; later a ValueError is a bug and keeps its traceback.
+    For the part of a recipe before it starts to work; later a ValueError is a bug and keeps its traceback. A run that
+    is finished already is no error: that is said, and the status is 0. Ctrl-C ends with status 130.
     """
     try:
         yield
     except ValueError as error:
         exit_with_usage_error(error)
+    except RunFinished as done:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(done)
+        raise SystemExit(0) from done
+    except KeyboardInterrupt:
+        _exit("interrupted before it began", 128 + signal.SIGINT)
+
+
+def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
+    """Trains, from the checkpoint `resume` on if there is one, and leaves a complete output folder.
+
+    SIGTERM and Ctrl-C save a checkpoint and end the process with the status that a shell expects (143 and 130). A loss
+    that is not finite, a disk that is full, and another process of the run that died end it with one line and status
+    1. All tell how to go on.
+    """
+    folder = trainer.args.output_dir
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+        if not stop.received:
+            trainer.finish()
+            return
+        told = f"stopped by {signal.Signals(stop.received).name} after step {trainer.state.global_step}. "
+        _exit(told + _how_to_go_on(folder), 128 + stop.received)
+    except KeyboardInterrupt:
+        _exit("interrupted. " + _how_to_go_on(folder), 128 + signal.SIGINT)
+    except TrainingDiverged as error:
+        _exit(str(error), 1)
+    except SaveFailed as error:
+        _exit(f"{error}. Make room. " + _how_to_go_on(folder), 1, from_any=True)
+    except RuntimeError as error:
+        if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
+            raise
+        first = str(error).strip().split("\n")[0]
+        _exit(
+            f"lost another process of this run, which has died ({first}). " + _how_to_go_on(folder), 1, from_any=True
+        )
+
+
+# what gloo and NCCL say when a process that they wait for is gone
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Connection refused")
+
+
+def _how_to_go_on(folder: str) -> str:
+    newest = newest_complete(folder)
+    saved = (
+        "There is no complete checkpoint; this starts anew"
+        if newest is None
+        else f"{newest} is complete; this goes on"
+    )
+    return f"{saved}:\n  {command_line()}"
 
 
 def use_all_cores() -> None:

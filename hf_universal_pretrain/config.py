@@ -331,6 +331,14 @@ class UPConfig(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Not needed: rows hold what the model reads."}
     )
+    global_stream: bool = field(
+        default=False,
+        metadata={
+            "help": "All processes run the same stream and each takes its share of a step's rows, so that these do "
+            "not depend on the number of processes; each generates what all of them need. By default each process has "
+            "a stream of its own and generates only what it needs."
+        },
+    )
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Let DDP look for parameters without gradient in every step."}
     )

@@ -5,8 +5,8 @@
 
 Each architecture runs at a tiny size (`tiny.py`) in a process of its own: it is built, checked, trained through
 `UPTrainer`, saved, and loaded with `AutoModelForCausalLM.from_pretrained`; the loaded model must give the same logits,
-and the first logged loss, on noise, must be ln(vocabulary) within 5%. Its full default configuration is built too, without
-memory, as `pretrain.py --model NAME --dry_run` does. What stands in the JSON file is not run again.
+and the first logged loss, on noise, must be ln(vocabulary) within 5%. Its full default configuration is built too,
+without memory, as `pretrain.py --model NAME --dry_run` does. What stands in the JSON file is not run again.
 """
 
 import json

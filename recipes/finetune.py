@@ -25,7 +25,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, usage_errors, use_all_cores
+from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, train_and_finish, usage_errors, use_all_cores
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.hub import claim_model_repository
 from hf_universal_pretrain.modeling import (
@@ -36,9 +36,10 @@ from hf_universal_pretrain.modeling import (
     load_model,
     read_config,
 )
-from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
+from hf_universal_pretrain.output import checkpoint_to_resume
 from hf_universal_pretrain.plotting import read_history
 from hf_universal_pretrain.probe import check_causal
+from hf_universal_pretrain.settings import run_settings
 from hf_universal_pretrain.stage_two import KeepOptimizerCallback, pretraining_optimizer
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.trainer import BitsTrainer
@@ -120,6 +121,7 @@ def defaults(asked: Namespace) -> dict[str, Any]:
         "max_steps": 1000, "learning_rate": 1e-3, "warmup_steps": 50, "adam_beta2": 0.95, "save_total_limit": 2,
         "lr_scheduler_type": "cosine", "logging_steps": 10, "logging_nan_inf_filter": False,
         "ddp_find_unused_parameters": False, "eval_strategy": "steps", "eval_steps": 0.05, "eval_on_start": True,
+        "resume_from_checkpoint": "auto",
     }  # fmt: skip
 
 
@@ -139,8 +141,6 @@ def main() -> None:
                 args.eval_strategy,
                 args.eval_steps,
             )
-        resume = checkpoint_to_resume(args)
-        claim_output_folder(args, resume)
         old_tokenizer = build_tokenizer(script.model, flag="--model")
         tokenizer = build_tokenizer(script.tokenizer) if script.tokenizer else old_tokenizer
         whole = script.transfer == "all" and not script.tokenizer and script.pad_vocab_multiple_of == 1
@@ -173,6 +173,12 @@ def main() -> None:
         blocks = TokenBlocks(text, tokenizer, script.context_length)
         others = {Path(run).name: read_history(run) for run in script.compare_with}
         check_causal(model, script.context_length)
+        settings = run_settings(
+            args, model, tokenizer, blocks, from_scratch=script.from_scratch, transfer=script.transfer,
+            embeddings=embeddings, rescale_norms=script.rescale_norms, keep_optimizer=script.keep_optimizer,
+            pretrained=Path(script.model).name,
+        )  # fmt: skip
+        resume = checkpoint_to_resume(args, settings)
         if args.push_to_hub:
             claim_model_repository(args)
 
@@ -201,10 +207,10 @@ def main() -> None:
         eval_windows=windows,
         started_from=None if script.from_scratch else script.model,
         compare_with=others,
+        settings=settings,
         callbacks=callbacks,
     )
-    trainer.train(resume_from_checkpoint=resume)
-    trainer.finish()
+    train_and_finish(trainer, resume)
     if taken and args.process_index == 0:
         (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
     if args.push_to_hub:

@@ -17,14 +17,15 @@ from typing import Any
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, usage_errors, use_all_cores
+from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, train_and_finish, usage_errors, use_all_cores
 from hf_universal_pretrain.config import DATA_CONFIG_NAME, paper_settings
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.hub import claim_model_repository, find_file
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
-from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
+from hf_universal_pretrain.output import checkpoint_to_resume
 from hf_universal_pretrain.plan import plan_table
 from hf_universal_pretrain.probe import check_causal
+from hf_universal_pretrain.settings import run_settings
 from hf_universal_pretrain.text import interpreter_texts, read_named_texts
 
 
@@ -81,6 +82,7 @@ def defaults(asked: Namespace) -> dict[str, Any]:
         "eval_strategy": "steps",
         "eval_steps": 0.1,
         "eval_on_start": True,
+        "resume_from_checkpoint": "auto",
     }
     if asked.warm_start:
         changed["tokenizer"] = asked.warm_start
@@ -110,7 +112,6 @@ def main() -> None:
     with usage_errors(), hub_errors():
         if script.model is None and script.warm_start is None:
             raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
-        resume = checkpoint_to_resume(args)
         if script.warm_start:
             model = load_model(script.warm_start, flag="--warm_start")
         tokenizer = build_tokenizer(script.tokenizer)
@@ -125,8 +126,9 @@ def main() -> None:
             for name, text in texts.items()
         }
         check_causal(model, data.context_length)
+        settings = run_settings(args, model, tokenizer, dataset, warm_start=script.warm_start)
         if not script.dry_run:
-            claim_output_folder(args, resume)
+            resume = checkpoint_to_resume(args, settings)
             if args.push_to_hub:
                 claim_model_repository(args)
 
@@ -145,10 +147,10 @@ def main() -> None:
         processing_class=tokenizer,
         eval_windows=windows,
         started_from=script.warm_start,
+        settings=settings,
         callbacks=[TimeEstimateCallback()],
     )
-    trainer.train(resume_from_checkpoint=resume)
-    trainer.finish()
+    train_and_finish(trainer, resume)
     if args.push_to_hub:
         push_model(trainer)
 

@@ -141,12 +141,14 @@ def test_output_folder_is_complete_and_loads_without_this_package(make_trainer, 
     trainer.finish()
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {
-        "README.md", "checkpoint-3", "checkpoint-6", "config.json", "curves.png", "eval_results.json",
+        "README.md", "_run.json", "checkpoint-3", "checkpoint-6", "config.json", "curves.png", "eval_results.json",
         "generation_config.json", "model.safetensors", "synthetic_up_config.json", "tokenizer_config.json",
         "trainer_state.json", "training_args.bin",
     }  # fmt: skip
     checkpoint = {path.name for path in (tmp_path / "checkpoint-6").iterdir()}
-    assert checkpoint >= {"model.safetensors", "synthetic_up_config.json", "synthetic_stream_0.pt", "rng_state.pth"}
+    assert checkpoint >= {
+        "model.safetensors", "synthetic_up_config.json", "synthetic_stream_0.pt", "rng_state.pth", "complete.json",
+    }  # fmt: skip
 
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
