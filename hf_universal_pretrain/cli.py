@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from transformers import HfArgumentParser, Trainer
+from transformers import HfArgumentParser, Trainer, TrainingArguments
 
 from hf_universal_pretrain.checkpoints import SaveFailed, newest_complete
 from hf_universal_pretrain.health import TrainingDiverged
@@ -34,8 +34,9 @@ def exit_with_usage_error(message: object) -> NoReturn:
 
 def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
     """Prints `message` on stderr (on the first process of a machine, unless `from_any`) and ends this process."""
+    kind = "error: " if status <= 2 else ""  # above: a signal
     if from_any or os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr, flush=True)
+        print(f"{os.path.basename(sys.argv[0])}: {kind}{message}", file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 
@@ -156,9 +157,22 @@ def parse_args(
         file = first.parse_known_args(argv)[0].config
         flags, emptied = _flags_from_yaml(file, parser) if file else ([], {})
         words = [*flags, *argv]
-        parser.set_defaults(**defaults(parser.parse_known_args(words)[0]) | emptied)
+        asked = parser.parse_known_args(words)[0]
+        _check_json(asked)
+        parser.set_defaults(**defaults(asked) | emptied)
         *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     return tuple(parsed)
+
+
+def _check_json(asked: Namespace) -> None:
+    """transformers reads these flags too, but does not say which of them is broken."""
+    for name in TrainingArguments._VALID_DICT_FIELDS:
+        value = getattr(asked, name, None)
+        if isinstance(value, str) and value.startswith("{"):
+            try:
+                json.loads(value)
+            except ValueError as error:
+                raise ValueError(f"--{name}: {value} is no JSON ({error})") from error
 
 
 def _flags_from_yaml(path: str, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:

@@ -4,13 +4,12 @@ import logging
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_universal_pretrain.dataset import SyntheticUPDataset
+from hf_universal_pretrain.modeling import not_finite
 
 
 logger = logging.getLogger(__name__)
@@ -66,7 +65,6 @@ def dead_share(rows: Tensor) -> float:
     return (repeats >= DEAD).float().mean().item()
 
 
-@torch.no_grad()
 def check_weights(model: PreTrainedModel, step: int) -> None:
     """Keeps weights that are not finite out of a checkpoint, since older ones are deleted for it.
 
@@ -76,17 +74,6 @@ def check_weights(model: PreTrainedModel, step: int) -> None:
     name = not_finite(model)
     if name is not None:
         raise TrainingDiverged(_diverged(f"weights are not finite ({name})", step))
-
-
-@torch.no_grad()
-def not_finite(model: PreTrainedModel) -> str | None:
-    """The name of a weight that holds NaN or infinite values, if there is one."""
-    mine = [(name, w.to_local() if isinstance(w, DTensor) else w) for name, w in model.named_parameters()]
-    mine = [(name, weight) for name, weight in mine if not weight.is_meta]
-    finite = [weight.isfinite().all() for _, weight in mine]
-    if not finite or torch.stack(finite).all():
-        return None
-    return next(name for (name, _), fine in zip(mine, finite, strict=True) if not fine)
 
 
 def _diverged(what: str, step: int) -> str:

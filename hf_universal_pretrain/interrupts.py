@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SECRET = ("--hub_token", "--hub-token")
 IMPATIENT = 3.0  # seconds after which a second Ctrl-C is meant as one (launchers pass the first one on again)
 
 
@@ -63,7 +64,10 @@ class StopOnSignal(TrainerCallback):
 
 
 def command_line() -> str:
-    """The command that started this process; if a launcher (`accelerate launch`, `torchrun`) did, the launcher's."""
+    """The command that started this process; if a launcher (`accelerate launch`, `torchrun`) did, the launcher's.
+    Without a token, if there was one in it."""
     launcher = psutil.Process().parent()
     command = launcher.cmdline() if launcher is not None else []
-    return shlex.join(command if sys.argv[0] in command else sys.orig_argv)
+    command = command if sys.argv[0] in command else sys.orig_argv
+    shown = [word for before, word in zip(["", *command], command, strict=False) if before not in _SECRET]
+    return shlex.join(word for word in shown if word.split("=")[0] not in _SECRET)

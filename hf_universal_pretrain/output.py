@@ -7,6 +7,7 @@ underscore keeps it from being pushed to the Hub.)
 import json
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,12 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
         The checkpoint's folder, or None to start afresh.
 
     Raises:
-        ValueError: if the output folder is a file or holds another run, if the settings do not allow to go on, or if
-            the given folder is not a complete checkpoint.
+        ValueError: if the output folder cannot be written or holds another run, if the settings do not allow to go on,
+            or if the given folder is not a complete checkpoint.
         RunFinished: if there is nothing left to do.
     """
     folder, asked = Path(args.output_dir), args.resume_from_checkpoint
-    _check_is_a_folder(folder)
+    _check_can_be_written(folder)
     if asked not in (None, "auto"):
         checkpoint = _named_checkpoint(Path(asked), folder)
     else:
@@ -72,11 +73,15 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
     return None if checkpoint is None else str(checkpoint)
 
 
-def _check_is_a_folder(folder: Path) -> None:
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+def _check_can_be_written(folder: Path) -> None:
+    nearest = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
     if not nearest.is_dir():
         what = "a file" if nearest.exists() else "a link to nothing"
         raise ValueError(f"--output_dir: {nearest} is {what}: give another folder")
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise ValueError(f"--output_dir: cannot write to {nearest} ({error.strerror}): give another folder") from error
 
 
 def _named_checkpoint(checkpoint: Path, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -28,6 +29,32 @@ LENGTH = ("max_steps", "num_train_epochs")
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 # of a model's configuration: where it came from, and what the Trainer changes
 _NOT_OF_THE_MODEL = {"_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"}
+
+
+def at_least(least: int, flag: str, value: int) -> None:
+    """Refuses a number that is too small.
+
+    Raises:
+        ValueError: names the flag.
+    """
+    if value < least:
+        raise ValueError(f"--{flag} must be at least {least}, not {value}")
+
+
+def check_arguments(args: TrainingArguments) -> None:
+    """Refuses training arguments that transformers accepts and fails on later.
+
+    Raises:
+        ValueError: names the flag and the mend.
+    """
+    for name in (*BATCH, "per_device_eval_batch_size"):
+        at_least(1, name, getattr(args, name))
+    if not 0 <= args.learning_rate < math.inf:
+        raise ValueError(f"--learning_rate must be a number from 0 on, not {args.learning_rate}")
+    if args.fp16 and args.device.type == "cpu":
+        raise ValueError("--fp16 needs a GPU: leave it out, or give --bf16")
+    if args.enable_jit_checkpoint:
+        raise ValueError("--enable_jit_checkpoint: leave it out: SIGTERM saves a checkpoint without it")
 
 
 def run_settings(

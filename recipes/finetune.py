@@ -39,7 +39,7 @@ from hf_universal_pretrain.modeling import (
 from hf_universal_pretrain.output import checkpoint_to_resume
 from hf_universal_pretrain.plotting import read_history
 from hf_universal_pretrain.probe import check_causal
-from hf_universal_pretrain.settings import run_settings
+from hf_universal_pretrain.settings import at_least, check_arguments, run_settings
 from hf_universal_pretrain.stage_two import KeepOptimizerCallback, pretraining_optimizer
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.trainer import BitsTrainer
@@ -107,6 +107,9 @@ class ScriptArguments:
     )
     context_length: int = field(default=256, metadata={"help": "Tokens in a training row, and bytes in a window."})
     eval_windows: int = field(default=50, metadata={"help": "Windows of the evaluation text."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
+    )
     compare_with: list[str] = field(
         default_factory=list, metadata={"help": "Folders of runs whose curves are drawn beside this one's."}
     )
@@ -130,6 +133,10 @@ def main() -> None:
 
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors(), hub_errors():
+        check_arguments(args)
+        at_least(1, "eval_windows", script.eval_windows)
+        at_least(2, "context_length", script.context_length)
+        at_least(0, "early_stopping_patience", script.early_stopping_patience)
         if (script.train_file is None) == (script.dataset is None):
             raise ValueError("give the training text with either --train_file or --dataset")
         if script.early_stopping_patience:
@@ -141,8 +148,9 @@ def main() -> None:
                 args.eval_strategy,
                 args.eval_steps,
             )
-        old_tokenizer = build_tokenizer(script.model, flag="--model")
-        tokenizer = build_tokenizer(script.tokenizer) if script.tokenizer else old_tokenizer
+        trust = script.trust_remote_code
+        old_tokenizer = build_tokenizer(script.model, "--model", trust)
+        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer
         whole = script.transfer == "all" and not script.tokenizer and script.pad_vocab_multiple_of == 1
         embeddings = script.embeddings or ("keep" if whole else "reinit")
         whole = whole and embeddings == "keep" and not script.rescale_norms and not script.from_scratch
@@ -151,14 +159,14 @@ def main() -> None:
         optimizer = pretraining_optimizer(script.model) if script.keep_optimizer else None
         taken = []
         if whole:
-            model = load_model(script.model)
+            model = load_model(script.model, trust_remote_code=trust)
         else:
-            config = fit_config(read_config(script.model), tokenizer, script.pad_vocab_multiple_of)
-            model = build_model(config, args.seed)
+            config = fit_config(read_config(script.model, trust), tokenizer, script.pad_vocab_multiple_of)
+            model = build_model(config, args.seed, trust_remote_code=trust)
             if not script.from_scratch:
                 taken = transfer(
-                    load_model(script.model), model, script.transfer, embeddings, old_tokenizer, tokenizer,
-                    args.seed, script.rescale_norms,
+                    load_model(script.model, trust_remote_code=trust), model, script.transfer, embeddings,
+                    old_tokenizer, tokenizer, args.seed, script.rescale_norms,
                 )  # fmt: skip
         check_fits(model, tokenizer, script.context_length)
         if script.train_file:
@@ -181,6 +189,23 @@ def main() -> None:
         resume = checkpoint_to_resume(args, settings)
         if args.push_to_hub:
             claim_model_repository(args)
+        callbacks: list[TrainerCallback] = [TimeEstimateCallback()]
+        if optimizer:
+            callbacks.append(KeepOptimizerCallback(optimizer))
+        if script.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
+        trainer = BitsTrainer(
+            model=model,
+            args=args,
+            train_dataset=blocks,
+            processing_class=tokenizer,
+            context_length=script.context_length,
+            eval_windows=windows,
+            started_from=None if script.from_scratch else script.model,
+            compare_with=others,
+            settings=settings,
+            callbacks=callbacks,
+        )
 
     if args.process_index == 0:
         start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
@@ -193,23 +218,6 @@ def main() -> None:
     # ---- Training ----
     if args.device.type == "cpu":
         use_all_cores()
-    callbacks: list[TrainerCallback] = [TimeEstimateCallback()]
-    if optimizer:
-        callbacks.append(KeepOptimizerCallback(optimizer))
-    if script.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
-    trainer = BitsTrainer(
-        model=model,
-        args=args,
-        train_dataset=blocks,
-        processing_class=tokenizer,
-        context_length=script.context_length,
-        eval_windows=windows,
-        started_from=None if script.from_scratch else script.model,
-        compare_with=others,
-        settings=settings,
-        callbacks=callbacks,
-    )
     train_and_finish(trainer, resume)
     if taken and args.process_index == 0:
         (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")

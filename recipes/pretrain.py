@@ -25,7 +25,7 @@ from hf_universal_pretrain.modeling import build_config, build_model, build_toke
 from hf_universal_pretrain.output import checkpoint_to_resume
 from hf_universal_pretrain.plan import plan_table
 from hf_universal_pretrain.probe import check_causal
-from hf_universal_pretrain.settings import run_settings
+from hf_universal_pretrain.settings import at_least, check_arguments, run_settings
 from hf_universal_pretrain.text import interpreter_texts, read_named_texts
 
 
@@ -72,6 +72,9 @@ class ScriptArguments:
         },
     )
     eval_windows: int = field(default=50, metadata={"help": "Windows of each text, of context_length bytes."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
+    )
     dry_run: bool = field(default=False, metadata={"help": "Print the plan, write nothing, and stop."})
 
 
@@ -112,12 +115,17 @@ def main() -> None:
     with usage_errors(), hub_errors():
         if script.model is None and script.warm_start is None:
             raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
+        check_arguments(args)
+        at_least(1, "eval_windows", script.eval_windows)
+        trust = script.trust_remote_code
         if script.warm_start:
-            model = load_model(script.warm_start, flag="--warm_start")
-        tokenizer = build_tokenizer(script.tokenizer)
+            model = load_model(script.warm_start, "--warm_start", trust)
+        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust)
         if not script.warm_start:
-            config = build_config(script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of)
-            model = build_model(config, args.seed, empty=script.dry_run)
+            config = build_config(
+                script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of, trust
+            )
+            model = build_model(config, args.seed, script.dry_run, trust)
         check_fits(model, tokenizer, data.context_length)
         dataset = SyntheticUPDataset(data, tokenizer)
         texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
@@ -126,11 +134,23 @@ def main() -> None:
             for name, text in texts.items()
         }
         check_causal(model, data.context_length)
-        settings = run_settings(args, model, tokenizer, dataset, warm_start=script.warm_start)
+        settings = run_settings(
+            args, model, tokenizer, dataset, warm_start=script.warm_start and Path(script.warm_start).name
+        )
         if not script.dry_run:
             resume = checkpoint_to_resume(args, settings)
             if args.push_to_hub:
                 claim_model_repository(args)
+            trainer = UPTrainer(
+                model=model,
+                args=args,
+                train_dataset=dataset,
+                processing_class=tokenizer,
+                eval_windows=windows,
+                started_from=script.warm_start,
+                settings=settings,
+                callbacks=[TimeEstimateCallback()],
+            )
 
     if args.process_index == 0:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
@@ -140,16 +160,6 @@ def main() -> None:
     # ---- Training ----
     if args.device.type == "cpu":
         use_all_cores()
-    trainer = UPTrainer(
-        model=model,
-        args=args,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        eval_windows=windows,
-        started_from=script.warm_start,
-        settings=settings,
-        callbacks=[TimeEstimateCallback()],
-    )
     train_and_finish(trainer, resume)
     if args.push_to_hub:
         push_model(trainer)
