@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from transformers import HfArgumentParser, Trainer, TrainingArguments
+from transformers import HfArgumentParser, ProgressCallback, Trainer, TrainingArguments
 
 from hf_universal_pretrain.checkpoints import SaveFailed, newest_complete
 from hf_universal_pretrain.health import TrainingDiverged
@@ -88,25 +88,36 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     stop = StopOnSignal()
     trainer.add_callback(stop)
     try:
-        trainer.train(resume_from_checkpoint=resume)
+        with _bar_closed(trainer):
+            trainer.train(resume_from_checkpoint=resume)
         if not stop.received:
             trainer.finish()
             return
-        told = f"stopped by {signal.Signals(stop.received).name} after step {trainer.state.global_step}. "
-        _exit(told + _how_to_go_on(folder), 128 + stop.received)
+        what = f"stopped by {signal.Signals(stop.received).name} after step {trainer.state.global_step}"
+        status = 128 + stop.received
     except KeyboardInterrupt:
-        _exit("interrupted. " + _how_to_go_on(folder), 128 + signal.SIGINT)
+        what, status = "interrupted", 128 + signal.SIGINT
     except TrainingDiverged as error:
         _exit(str(error), 1)
     except SaveFailed as error:
-        _exit(f"{error}. Make room. " + _how_to_go_on(folder), 1, from_any=True)
+        what, status = f"{error}. Make room", 1
     except RuntimeError as error:
         if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
             raise
         first = str(error).strip().split("\n")[0]
-        _exit(
-            f"lost another process of this run, which has died ({first}). " + _how_to_go_on(folder), 1, from_any=True
-        )
+        what, status = f"lost another process of this run, which has died ({first})", 1
+    _exit(f"{what}. {_how_to_go_on(folder)}", status, from_any=status == 1)
+
+
+@contextlib.contextmanager
+def _bar_closed(trainer: Trainer) -> Iterator[None]:
+    """Ends the progress bar's line, whatever ends the training, so that messages do not stand in it."""
+    try:
+        yield
+    finally:
+        progress = trainer.pop_callback(ProgressCallback)
+        if progress is not None and progress.training_bar is not None:
+            progress.training_bar.close()
 
 
 # what gloo and NCCL say when a process that they wait for is gone
