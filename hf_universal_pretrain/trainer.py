@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, default_data_collator
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -110,8 +111,25 @@ class BitsTrainer(Trainer):
         if self.state.global_step >= self.state.max_steps:
             self._load_rng_state(kwargs["resume_from_checkpoint"])
             self.control.should_training_stop = True
-        else:
-            super()._run_epoch(*args, **kwargs)
+            return
+        if (
+            isinstance(kwargs["model"], DistributedDataParallel)
+            and self.state.global_step == self._initial_global_step
+        ):
+            self._settle_gradient_buckets(kwargs["model"])
+        super()._run_epoch(*args, **kwargs)
+
+    def _settle_gradient_buckets(self, model: DistributedDataParallel) -> None:
+        """One backward pass that counts for nothing.
+
+        After the first of a process, DDP puts the gradients that it sums into another order. With more than two
+        processes that changes the last bits of the sums, so that a run which goes on would differ, in its first step,
+        from one that was never stopped.
+        """
+        rows = torch.zeros(self._train_batch_size, self.context_length, dtype=torch.int64, device=self.args.device)
+        with torch.random.fork_rng([] if self.args.device.type == "cpu" else [self.args.device]):
+            self.accelerator.backward(self.compute_loss(model, {"input_ids": rows, "labels": rows}))
+        model.zero_grad()
 
     # The stock method, between two marks: a checkpoint counts once the files of all processes are on the disk; it is
     # pushed, and an older one deleted for it, only then.
