@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import json
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +12,14 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from transformers import HfArgumentParser, Trainer
+from transformers import HfArgumentParser, ProgressCallback, Trainer, TrainingArguments
 
+from hf_universal_pretrain.checkpoints import SaveFailed, newest_complete
+from hf_universal_pretrain.health import TrainingDiverged
 from hf_universal_pretrain.hub import HubUnavailable, push_or_explain
+from hf_universal_pretrain.interrupts import StopOnSignal, command_line
+from hf_universal_pretrain.output import RunFinished
+from hf_universal_pretrain.trainer import BitsTrainer
 
 
 class _Parser(HfArgumentParser):
@@ -26,9 +32,11 @@ def exit_with_usage_error(message: object) -> NoReturn:
     _exit(" ".join(str(message).split()), 2)
 
 
-def _exit(message: str, status: int) -> NoReturn:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
+    """Prints `message` on stderr (on the first process of a machine, unless `from_any`) and ends this process."""
+    kind = "error: " if status <= 2 else ""  # above: a signal
+    if from_any or os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"{os.path.basename(sys.argv[0])}: {kind}{message}", file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 
@@ -54,12 +62,76 @@ def push_model(trainer: Trainer) -> None:
 def usage_errors() -> Iterator[None]:
     """Turns a ValueError, which is how the package refuses wrong settings, into one line and exit status 2.
 
-    For the part of a recipe before it starts to work; later a ValueError is a bug and keeps its traceback.
+    For the part of a recipe before it starts to work; later a ValueError is a bug and keeps its traceback. A run that
+    is finished already is no error: that is said, and the status is 0. Ctrl-C ends with status 130.
     """
     try:
         yield
     except ValueError as error:
         exit_with_usage_error(error)
+    except RunFinished as done:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(done)
+        raise SystemExit(0) from done
+    except KeyboardInterrupt:
+        _exit("interrupted before it began", 128 + signal.SIGINT)
+
+
+def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
+    """Trains, from the checkpoint `resume` on if there is one, and leaves a complete output folder.
+
+    SIGTERM and Ctrl-C save a checkpoint and end the process with the status that a shell expects (143 and 130). A loss
+    that is not finite, a disk that is full, and another process of the run that died end it with one line and status
+    1. All tell how to go on.
+    """
+    folder = trainer.args.output_dir
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
+    try:
+        with _bar_closed(trainer):
+            trainer.train(resume_from_checkpoint=resume)
+        if not stop.received:
+            trainer.finish()
+            return
+        what = f"stopped by {signal.Signals(stop.received).name} after step {trainer.state.global_step}"
+        status = 128 + stop.received
+    except KeyboardInterrupt:
+        what, status = "interrupted", 128 + signal.SIGINT
+    except TrainingDiverged as error:
+        _exit(str(error), 1)
+    except SaveFailed as error:
+        what, status = f"{error}. Make room", 1
+    except RuntimeError as error:
+        if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
+            raise
+        first = str(error).strip().split("\n")[0]
+        what, status = f"lost another process of this run, which has died ({first})", 1
+    _exit(f"{what}. {_how_to_go_on(folder)}", status, from_any=status == 1)
+
+
+@contextlib.contextmanager
+def _bar_closed(trainer: Trainer) -> Iterator[None]:
+    """Ends the progress bar's line, whatever ends the training, so that messages do not stand in it."""
+    try:
+        yield
+    finally:
+        progress = trainer.pop_callback(ProgressCallback)
+        if progress is not None and progress.training_bar is not None:
+            progress.training_bar.close()
+
+
+# what gloo and NCCL say when a process that they wait for is gone
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Connection refused")
+
+
+def _how_to_go_on(folder: str) -> str:
+    newest = newest_complete(folder)
+    saved = (
+        "There is no complete checkpoint; this starts anew"
+        if newest is None
+        else f"{newest} is complete; this goes on"
+    )
+    return f"{saved}:\n  {command_line()}"
 
 
 def use_all_cores() -> None:
@@ -96,9 +168,22 @@ def parse_args(
         file = first.parse_known_args(argv)[0].config
         flags, emptied = _flags_from_yaml(file, parser) if file else ([], {})
         words = [*flags, *argv]
-        parser.set_defaults(**defaults(parser.parse_known_args(words)[0]) | emptied)
+        asked = parser.parse_known_args(words)[0]
+        _check_json(asked)
+        parser.set_defaults(**defaults(asked) | emptied)
         *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     return tuple(parsed)
+
+
+def _check_json(asked: Namespace) -> None:
+    """transformers reads these flags too, but does not say which of them is broken."""
+    for name in TrainingArguments._VALID_DICT_FIELDS:
+        value = getattr(asked, name, None)
+        if isinstance(value, str) and value.startswith("{"):
+            try:
+                json.loads(value)
+            except ValueError as error:
+                raise ValueError(f"--{name}: {value} is no JSON ({error})") from error
 
 
 def _flags_from_yaml(path: str, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:

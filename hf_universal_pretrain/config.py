@@ -124,10 +124,11 @@ class SyntheticUPConfig:
     stream_seed: int = field(default=0, metadata={"help": "Seed of the machines and the buffer."})
 
     def __post_init__(self) -> None:
+        self._check_types()
         self.mixture = parse_mixture(self.machines)
         for name, low in _AT_LEAST.items():
-            if not getattr(self, name) >= low:
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
+            if not low <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least {low} and finite, not {getattr(self, name)}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
@@ -192,6 +193,22 @@ class SyntheticUPConfig:
         """The number of the curriculum's stage that training step `step` is in; 0 before any change."""
         return bisect.bisect_right(self.stage_starts, step) - 1
 
+    def _check_types(self) -> None:
+        """Settings may come from a file that anyone has written."""
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            several = value if isinstance(value, (list, tuple)) else ()
+            fits = {
+                int: isinstance(value, int),
+                float: isinstance(value, (int, float)),
+                str: isinstance(value, str),
+                list[float]: len(several) > 0 and all(isinstance(item, (int, float)) for item in several),
+                list[str]: isinstance(value, list),
+            }[f.type]
+            if not fits or isinstance(value, bool):
+                kind = f.type.__name__ if f.type in (int, float, str) else f.type
+                raise ValueError(f"{f.name} must be of type {kind}, not {value!r}")
+
     def _check_range(self, name: str, positive: bool) -> None:
         value = getattr(self, name)
         if len(value) != 2 or not all(map(math.isfinite, value)) or not value[0] <= value[1] or min(value) < 0:
@@ -241,13 +258,19 @@ class SyntheticUPConfig:
             raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {str(error).splitlines()[0]}") from error
         if path is None:
             raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        known = {f.name for f in dataclasses.fields(cls)}
-        if not isinstance(settings, dict) or not settings.keys() <= known:
-            raise ValueError(
-                f"{path} is not a configuration of synthetic data: unknown {sorted(set(settings) - known)}"
-            )
-        return cls(**settings)
+        what, known = f"{path} is not a configuration of synthetic data", {f.name for f in dataclasses.fields(cls)}
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{what}: it is no JSON ({error})") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f"{what}: it holds no settings")
+        if not settings.keys() <= known:
+            raise ValueError(f"{what}: unknown {sorted(set(settings) - known)}")
+        try:
+            return cls(**settings)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
 
 
 def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
@@ -330,6 +353,14 @@ class UPConfig(TrainingArguments):
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Not needed: rows hold what the model reads."}
+    )
+    global_stream: bool = field(
+        default=False,
+        metadata={
+            "help": "All processes run the same stream and each takes its share of a step's rows, so that these do "
+            "not depend on the number of processes; each generates what all of them need. By default each process has "
+            "a stream of its own and generates only what it needs."
+        },
     )
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Let DDP look for parameters without gradient in every step."}

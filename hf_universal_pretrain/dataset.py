@@ -18,7 +18,7 @@ from hf_universal_pretrain.machines import Machines, build_family
 from hf_universal_pretrain.side_stream import SideStream
 
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 MAX_REDRAWS = 4  # how often the machines of rows outside the band are drawn again before the rows are given up
 GAIN_RATE = 0.05  # how fast, a round, gains follow the rows outside the band
 COUNTS = ("step", "rounds", "rows_served", "tried", "kept")
@@ -46,6 +46,8 @@ class SyntheticUPDataset(IterableDataset):
         tried: rows generated so far, those outside the band included.
         kept: rows written into the buffer so far.
         gain_factors: the factor that the band has put on a family's gain, where it has.
+        share: `(rank, world_size, batch)` if several processes run this same stream; each then yields only its own
+            batch of every `world_size` of them. [`UPTrainer`] sets it. None: yields every row.
 
     Raises:
         ValueError: if the tokenizer has fewer usable tokens than the alphabet has symbols.
@@ -64,19 +66,22 @@ class SyntheticUPDataset(IterableDataset):
         tokens = list(range(config.alphabet_size)) if tokenizer is None else usable_tokens(tokenizer)
         self.alphabet = Alphabet(config.alphabet, config.alphabet_size, tokens)
         self.enriches_itself = True
+        self.share: tuple[int, int, int] | None = None
         self.start(device, rank, world_size)
 
-    def start(self, device: str | torch.device, rank: int, world_size: int) -> None:
-        """(Re)starts the stream of process `rank` from its seed."""
+    def start(self, device: str | torch.device, rank: int, world_size: int, from_step: int = 0) -> None:
+        """(Re)starts the stream of process `rank` from its seed; at another training step than 0, from a seed of that
+        step's own, so that rows do not come again."""
         self.rank, self.world_size = rank, world_size
-        seed = np.random.SeedSequence([self.config.stream_seed, rank]).generate_state(1, np.uint64)[0]
+        seed = np.random.SeedSequence([self.config.stream_seed, rank, from_step]).generate_state(1, np.uint64)[0]
         self.random = torch.Generator(device).manual_seed(int(seed))
         self.buffer = SequenceBuffer(
             self.config.buffer_size, self.config.context_length, self.config.alphabet_size, self.random
         )
-        self.step = self.rounds = self.rows_served = self.tried = self.kept = 0
+        self.rounds = self.rows_served = self.tried = self.kept = 0
+        self.step = from_step
         self.gain_factors: dict[str, float] = {}
-        self._enter_stage(0)
+        self._enter_stage(self.config.stage_at(from_step))
         self.side = SideStream(self.random.device)  # last: its work comes after all that stands above
 
     def _enter_stage(self, number: int) -> None:
@@ -183,12 +188,16 @@ class SyntheticUPDataset(IterableDataset):
                 "SyntheticUPDataset cannot be read by DataLoader workers, which would all serve the same rows: "
                 "set dataloader_num_workers (num_workers) to 0"
             )
+        rank, world_size, batch = self.share or (0, 1, 1)
         while True:
-            if self.enriches_itself:
-                for _ in range(self.rounds_due()):
-                    self.enrich()
-            tokens, labels = self.draw(1)
-            yield {"input_ids": tokens[0], "labels": labels[0]}
+            rows = []
+            for _ in range(world_size * batch):  # those of all processes, or their buffers would not stay the same
+                if self.enriches_itself:
+                    for _ in range(self.rounds_due()):
+                        self.enrich()
+                rows.append(self.draw(1))
+            for tokens, labels in rows[rank * batch : (rank + 1) * batch]:
+                yield {"input_ids": tokens[0], "labels": labels[0]}
 
     def to_hf(self, num_shards: int = 1) -> datasets.IterableDataset:
         """The stream as an endless `datasets.IterableDataset` of `{"input_ids"}` (and `{"labels"}` where the two
@@ -231,6 +240,7 @@ class SyntheticUPDataset(IterableDataset):
             "config": self.config.to_dict(),
             "rank": self.rank,
             "world_size": self.world_size,
+            "device": self.random.device.type,
             "counts": {name: getattr(self, name) for name in COUNTS},
             "stage": self.stage_number,
             "gain_factors": dict(self.gain_factors),
@@ -243,12 +253,12 @@ class SyntheticUPDataset(IterableDataset):
         """Continues the stream of `state`.
 
         Raises:
-            ValueError: if the state is of another version, rank, world size or configuration.
+            ValueError: if the state is of another version, rank, world size, kind of device or configuration.
         """
         mine = {"version": STATE_VERSION, "rank": self.rank, "world_size": self.world_size}
-        for name, value in mine.items():
-            if state[name] != value:
-                raise ValueError(f"the stream's state has {name} {state[name]}, this run has {name} {value}")
+        for name, value in {**mine, "device": self.random.device.type}.items():
+            if state.get(name) != value:
+                raise ValueError(f"the stream's state has {name} {state.get(name)}, this run has {name} {value}")
         told = differences(state["config"], self.config.to_dict())
         if told:
             raise ValueError(f"the stream's state was made with other settings: {told}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,12 +22,14 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
-def build_tokenizer(name: str, flag: str = "--tokenizer") -> PreTrainedTokenizerBase:
+def build_tokenizer(name: str, flag: str = "--tokenizer", trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The byte tokenizer for `"byte"` (ByT5's without extra ids: 256 bytes and 3 special tokens), else the tokenizer
     of a local folder or a Hub repository.
 
     Tokens that the tokenizer's file marks as special but that have no role (`<|im_start|>` and kin) are given to
     `extra_special_tokens`, so that `all_special_ids` has them and the synthetic stream never produces them.
+
+    Code that comes with a tokenizer or a model runs only with `trust_remote_code`, here and below.
 
     Raises:
         ValueError: if there is no such tokenizer; the message names `flag`.
@@ -34,10 +37,11 @@ def build_tokenizer(name: str, flag: str = "--tokenizer") -> PreTrainedTokenizer
     if name == "byte":
         return ByT5Tokenizer(extra_ids=0)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except Exception as error:  # a broken file is reported by a library in Rust, with errors of its own
         raise ValueError(
-            f"{flag}: no tokenizer at {name!r} ({_first_line(error)}); give 'byte', a folder or a Hub id"
+            _needs_its_code(error, flag, name)
+            or f"{flag}: no tokenizer at {name!r} ({_first_line(error)}); give 'byte', a folder or a Hub id"
         ) from error
     known = set(tokenizer.all_special_ids)
     extra = [str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in known]
@@ -46,7 +50,7 @@ def build_tokenizer(name: str, flag: str = "--tokenizer") -> PreTrainedTokenizer
     return tokenizer
 
 
-def read_config(name: str) -> PreTrainedConfig:
+def read_config(name: str, trust_remote_code: bool = False) -> PreTrainedConfig:
     """The configuration of an architecture, as it is.
 
     Args:
@@ -67,15 +71,21 @@ def read_config(name: str) -> PreTrainedConfig:
                 "Hub id with a config.json"
             ) from error
     try:
-        return AutoConfig.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever a file that is no configuration leads to
         near = difflib.get_close_matches(name, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, 1)
         hint = f"did you mean {near[0]!r}?" if near else "give an architecture such as 'gpt2', a folder or a Hub id"
-        raise ValueError(f"--model: no model at {name!r} ({_first_line(error)}); {hint}") from error
+        raise ValueError(
+            _needs_its_code(error, "--model", name) or f"--model: no model at {name!r} ({_first_line(error)}); {hint}"
+        ) from error
 
 
 def build_config(
-    name: str, tokenizer: PreTrainedTokenizerBase, overrides: str | None = None, pad_vocab_multiple_of: int = 1
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    overrides: str | None = None,
+    pad_vocab_multiple_of: int = 1,
+    trust_remote_code: bool = False,
 ) -> PreTrainedConfig:
     """The configuration of an architecture, made to fit the tokenizer.
 
@@ -84,11 +94,12 @@ def build_config(
         tokenizer: gives the vocabulary's size and the special tokens.
         overrides: changes such as `"n_layer=2,n_embd=128"`.
         pad_vocab_multiple_of: the vocabulary is rounded up to a multiple of it.
+        trust_remote_code: lets code run that comes with the configuration.
 
     Raises:
         ValueError: if there is no such model or an override does not fit.
     """
-    config = read_config(name)
+    config = read_config(name, trust_remote_code)
     if overrides:
         override(config, overrides)
     return fit_config(config, tokenizer, pad_vocab_multiple_of)
@@ -161,7 +172,9 @@ def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
     return next((part for part in parts if isinstance(part, PreTrainedConfig)), config)
 
 
-def build_model(config: PreTrainedConfig, seed: int, empty: bool = False) -> PreTrainedModel:
+def build_model(
+    config: PreTrainedConfig, seed: int, empty: bool = False, trust_remote_code: bool = False
+) -> PreTrainedModel:
     """A model with random weights, float32 whatever the configuration says (train in bf16 with `--bf16`).
 
     The global random state is left as it was.
@@ -170,6 +183,7 @@ def build_model(config: PreTrainedConfig, seed: int, empty: bool = False) -> Pre
         config: see `build_config`.
         seed: of the weights.
         empty: makes the model without memory for its weights (on torch's "meta" device), to be counted only.
+        trust_remote_code: lets code run that comes with the configuration.
 
     Raises:
         ValueError: if the configuration does not fit itself (say, a width that the heads do not divide).
@@ -177,13 +191,13 @@ def build_model(config: PreTrainedConfig, seed: int, empty: bool = False) -> Pre
     with torch.random.fork_rng(), torch.device("meta") if empty else contextlib.nullcontext():
         torch.manual_seed(seed)
         try:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
         except Exception as error:  # whatever an architecture says of settings that do not go together
             raise ValueError(
                 f"--model: this configuration of {config.model_type!r} makes no model ({_first_line(error)}); change "
                 "it with --config_overrides, or give a folder with a complete config.json"
             ) from error
-    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not trust_remote_code:
         raise ValueError(
             f"--model: {config.model_type!r} saves a configuration of type {model.config.model_type!r}, from which "
             "AutoModelForCausalLM cannot load it again; choose another architecture"
@@ -191,17 +205,38 @@ def build_model(config: PreTrainedConfig, seed: int, empty: bool = False) -> Pre
     return honest_loss(model)
 
 
-def load_model(directory: str, flag: str = "--model") -> PreTrainedModel:
-    """The trained weights of a local folder or a Hub repository, in float32.
+def load_model(directory: str, flag: str = "--model", trust_remote_code: bool = False) -> PreTrainedModel:
+    """The trained weights of a local folder or a Hub repository, in float32; only from safetensors files.
 
     Raises:
-        ValueError: if there is no model; the message names `flag`.
+        ValueError: if there is no model, or its weights hold NaN or infinite values; the message names `flag`.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{flag}: no model at {directory!r} ({_first_line(error)})") from error
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # a broken file is reported by a library in Rust, with errors of its own
+        raise ValueError(
+            _needs_its_code(error, flag, directory) or f"{flag}: no model at {directory!r} ({_first_line(error)})"
+        ) from error
+    name = not_finite(model)
+    if name is not None:
+        raise ValueError(
+            f"{flag}: the weights of {directory!r} hold NaN or infinite values ({name}): give a model from before its "
+            "training diverged"
+        )
     return honest_loss(model)
+
+
+@torch.no_grad()
+def not_finite(model: PreTrainedModel) -> str | None:
+    """The name of a weight that holds NaN or infinite values, if there is one; with FSDP, among this process's."""
+    mine = [(name, w.to_local() if isinstance(w, DTensor) else w) for name, w in model.named_parameters()]
+    mine = [(name, weight) for name, weight in mine if not weight.is_meta]
+    finite = [weight.isfinite().all() for _, weight in mine]
+    if not finite or torch.stack(finite).all():
+        return None
+    return next(name for (name, _), fine in zip(mine, finite, strict=True) if not fine)
 
 
 def honest_loss(model: PreTrainedModel) -> PreTrainedModel:
@@ -233,6 +268,15 @@ def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, conte
             f"--context_length: {context_length} is more than the {positions} positions of the model: lower it, or "
             "raise the model's with --config_overrides"
         )
+
+
+def _needs_its_code(error: Exception, flag: str, name: str) -> str | None:
+    """What to say if a model or a tokenizer was refused because it comes with code; None if that is not the reason."""
+    if "trust_remote_code" not in str(error):
+        return None
+    return (
+        f"{flag}: {name!r} comes with code of its own, which is not run unless you ask for it with --trust_remote_code"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -21,12 +21,17 @@ def read_history(run: str | Path) -> list[dict[str, float]]:
     """The log history of a run's folder.
 
     Raises:
-        ValueError: if the folder holds no run that has ended or saved its state.
+        ValueError: if the folder holds no run that has ended or saved its state, or that state is broken.
     """
     path = Path(run) / "trainer_state.json"
     if not path.is_file():
         raise ValueError(f"--compare_with: {run} is not the folder of a run (no trainer_state.json in it)")
-    return json.loads(path.read_text(encoding="utf-8"))["log_history"]
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["log_history"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--compare_with: {path} is not the state of a run ({type(error).__name__}: {error})"
+        ) from error
 
 
 def plot_runs(

@@ -5,22 +5,23 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+
+from hf_universal_pretrain.checkpoints import newest_complete
 
 
 def pretraining_optimizer(run: str) -> Path:
-    """The optimizer's state in the last checkpoint of a run's folder.
+    """The optimizer's state in the newest complete checkpoint of a run's folder.
 
     Raises:
         ValueError: if there is none.
     """
-    checkpoint = get_last_checkpoint(run) if Path(run).is_dir() else None
-    if checkpoint is None or not (Path(checkpoint) / "optimizer.pt").is_file():
+    checkpoint = newest_complete(run)
+    if checkpoint is None or not (checkpoint / "optimizer.pt").is_file():
         raise ValueError(
-            f"--keep_optimizer: {run} has no checkpoint-N/optimizer.pt; give the folder of a pretraining run with its "
-            "checkpoints, or leave the flag out"
+            f"--keep_optimizer: {run} has no complete checkpoint-N/optimizer.pt; give the folder of a pretraining run "
+            "with its checkpoints, or leave the flag out"
         )
-    return Path(checkpoint) / "optimizer.pt"
+    return checkpoint / "optimizer.pt"
 
 
 class KeepOptimizerCallback(TrainerCallback):

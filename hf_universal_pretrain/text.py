@@ -22,7 +22,7 @@ def read_text(path: str, flag: str) -> bytes:
     try:
         data = gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
         data.decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"{flag}: cannot read {path} as a UTF-8 text file ({error})") from error
     if not data:
         raise ValueError(f"{flag}: {path} is empty")

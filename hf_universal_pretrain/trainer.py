@@ -2,30 +2,41 @@
 
 import logging
 import math
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, default_data_collator
-from transformers.trainer_utils import HubStrategy
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 
 from hf_universal_pretrain.callbacks import BufferEnrichmentCallback
+from hf_universal_pretrain.checkpoints import SaveFailed, mark_complete, unmark
 from hf_universal_pretrain.dataset import SyntheticUPDataset
 from hf_universal_pretrain.evaluation import bits_per_byte
+from hf_universal_pretrain.health import HealthCallback, check_weights
 from hf_universal_pretrain.hub import claim_model_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.model_card import write_model_card
+from hf_universal_pretrain.output import write_run_file
 from hf_universal_pretrain.probe import causal_loss, has_causal_loss
 from hf_universal_pretrain.report import bits_results, results_table, wall_seconds, write_results
+from hf_universal_pretrain.settings import run_settings
 
 
 logger = logging.getLogger(__name__)
 
 
 class BitsTrainer(Trainer):
-    """A `Trainer` whose evaluation is bits per byte on windows of real text.
+    """A `Trainer` whose evaluation is bits per byte on windows of real text, and whose checkpoints are complete or do
+    not count (see `checkpoints`).
 
     Args:
         eval_windows: for each text, `(count, length)` uint8 windows (see `evaluation.cut_windows`). Metrics are
@@ -33,6 +44,8 @@ class BitsTrainer(Trainer):
         context_length: tokens in a training row.
         started_from: name of the model whose weights training starts from, for the card; None for random weights.
         compare_with: log histories of other runs, by name, to be drawn beside this one's.
+        settings: of the run (see `settings.run_settings`), kept in each checkpoint; worked out if not given.
+        callbacks: added to [`HealthCallback`].
         kwargs: as for [`~transformers.Trainer`].
     """
 
@@ -43,19 +56,28 @@ class BitsTrainer(Trainer):
         eval_windows: dict[str, Tensor] | None = None,
         started_from: str | None = None,
         compare_with: dict[str, list[dict[str, float]]] | None = None,
+        settings: dict[str, Any] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
         **kwargs: Any,
     ) -> None:
+        args, model, dataset = (kwargs[name] for name in ("args", "model", "train_dataset"))
+        if args.enable_jit_checkpoint:
+            raise ValueError(
+                "enable_jit_checkpoint: leave it out: the recipes save a checkpoint on SIGTERM by default"
+            )
+        self.settings = settings or run_settings(args, model, kwargs.get("processing_class"), dataset)
         self.context_length = context_length
         self.eval_windows = eval_windows or {}
         self.started_from = started_from
         self.compare_with = compare_with or {}
-        if kwargs.get("args") is not None:
-            hide_token(kwargs["args"])
+        hide_token(args)
         kwargs.setdefault("data_collator", default_data_collator)
-        if not has_causal_loss(kwargs["model"]):
+        if not has_causal_loss(model):
             kwargs.setdefault("compute_loss_func", causal_loss)
         # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
-        super().__init__(eval_dataset=self.eval_windows or None, **kwargs)
+        super().__init__(
+            eval_dataset=self.eval_windows or None, callbacks=[HealthCallback(), *(callbacks or [])], **kwargs
+        )
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte`."""
@@ -73,7 +95,78 @@ class BitsTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self.train_began, self.seconds_before = time.perf_counter(), None
+        if self.args.should_save:
+            with self._saving(self.args.output_dir):
+                write_run_file(self.args.output_dir, self.settings)
         return super().train(*args, **kwargs)
+
+    # The stock method takes intervals of logging, evaluation and saving from the checkpoint, whatever was asked for.
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        trained = super()._init_training_state(max_steps, *args, **kwargs)
+        self.state.compute_steps(self.args, max_steps)
+        return trained
+
+    # The stock method trains a step more than asked for when it starts at the last one.
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            self._load_rng_state(kwargs["resume_from_checkpoint"])
+            self.control.should_training_stop = True
+            return
+        if (
+            isinstance(kwargs["model"], DistributedDataParallel)
+            and self.state.global_step == self._initial_global_step
+        ):
+            self._settle_gradient_buckets(kwargs["model"])
+        super()._run_epoch(*args, **kwargs)
+
+    def _settle_gradient_buckets(self, model: DistributedDataParallel) -> None:
+        """One backward pass that counts for nothing.
+
+        After the first of a process, DDP puts the gradients that it sums into another order. With more than two
+        processes that changes the last bits of the sums, so that a run which goes on would differ, in its first step,
+        from one that was never stopped.
+        """
+        rows = torch.zeros(self._train_batch_size, self.context_length, dtype=torch.int64, device=self.args.device)
+        with torch.random.fork_rng([] if self.args.device.type == "cpu" else [self.args.device]):
+            self.accelerator.backward(self.compute_loss(model, {"input_ids": rows, "labels": rows}))
+        model.zero_grad()
+
+    # The stock method, between two marks: a checkpoint counts once the files of all processes are on the disk; it is
+    # pushed, and an older one deleted for it, only then.
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        check_weights(self.model, self.state.global_step)
+        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        limit, push = self.args.save_total_limit, self.args.push_to_hub
+        with self._saving(folder):
+            if self.args.should_save:
+                unmark(folder)
+            self.args.save_total_limit, self.args.push_to_hub = None, False
+            try:
+                super()._save_checkpoint(*args, **kwargs)
+            finally:
+                self.args.save_total_limit, self.args.push_to_hub = limit, push
+            if self.args.should_save:
+                torch.save(self.args, folder / TRAINING_ARGS_NAME)  # again, with these two as they are
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                mark_complete(folder, self.state.global_step, self.settings)
+            self.accelerator.wait_for_everyone()  # or a process that stops here would end the one that marks
+        if push:
+            self._push_from_checkpoint(str(folder))
+        if self.args.should_save:
+            rotate_checkpoints(self.args.output_dir, limit, self.state.best_model_checkpoint)
+
+    @contextmanager
+    def _saving(self, folder: str | Path) -> Iterator[None]:
+        """Turns what goes wrong with writing into [`SaveFailed`], and removes a checkpoint that was begun."""
+        try:
+            yield
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if type(error) is RuntimeError and "PytorchStreamWriter" not in str(error):
+                raise
+            if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR) and self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise SaveFailed(f"cannot save to {folder}: {reason(error)}") from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the training loss in bits, and the wall time of training so far (before a resume included)."""
@@ -106,12 +199,15 @@ class BitsTrainer(Trainer):
         measured = any("eval_runtime" in e and e["step"] == self.state.global_step for e in log)
         if self.eval_windows and (not measured or self.args.load_best_model_at_end):
             self.evaluate()
-        self.save_model(_internal_call=True)
-        self.save_state()
+        with self._saving(self.args.output_dir):
+            self.save_model(_internal_call=True)
+            self.save_state()
+            if self.is_world_process_zero():
+                results = bits_results(self)
+                write_results(results, self.args.output_dir)
+                write_model_card(self)
+                write_run_file(self.args.output_dir, self.settings, finished_at=self.state.global_step)
         if self.is_world_process_zero():
-            results = bits_results(self)
-            write_results(results, self.args.output_dir)
-            write_model_card(self)
             if results:
                 print(results_table(results))
             print(f"The model is in {self.args.output_dir}")
@@ -160,7 +256,8 @@ class UPTrainer(BitsTrainer):
     """Universal pretraining: a [`~transformers.Trainer`] on a [`SyntheticUPDataset`].
 
     Each process draws from a stream of its own, which starts from (`stream_seed`, rank), lives on the GPU if there is
-    one, and is saved in each checkpoint, so that a resumed run sees the rows it would have seen.
+    one, and is saved in each checkpoint, so that a resumed run sees the rows it would have seen. With
+    `args.global_stream` all processes run the same stream, and each takes its share of the rows.
 
     Args:
         train_dataset: the synthetic stream. It is restarted if it was made for another rank, world size or device.
@@ -186,9 +283,12 @@ class UPTrainer(BitsTrainer):
             **kwargs,
         )
         device = self.args.device if self.args.device.type == "cuda" else torch.device("cpu")
-        wanted = (device.type, self.args.process_index, self.args.world_size)
+        rank, world_size = self.args.process_index, self.args.world_size
+        if self.args.global_stream:
+            rank, world_size = 0, 1
+        wanted = (device.type, rank, world_size)
         if (train_dataset.random.device.type, train_dataset.rank, train_dataset.world_size) != wanted:
-            train_dataset.start(device, self.args.process_index, self.args.world_size)
+            train_dataset.start(device, rank, world_size)
 
     def get_train_dataloader(self) -> DataLoader:
         """A plain loader, which accelerate does not touch: no shard is dropped, no batch is fetched ahead.
@@ -196,6 +296,9 @@ class UPTrainer(BitsTrainer):
         Its generator keeps the loader from drawing a seed from the global random state after that was restored, which
         would change dropout on resuming.
         """
+        args = self.args
+        share = (args.process_index, args.world_size, self._train_batch_size) if args.global_stream else None
+        self.train_dataset.share = share
         return DataLoader(
             self.train_dataset,
             batch_size=self._train_batch_size,
@@ -235,19 +338,27 @@ class UPTrainer(BitsTrainer):
     # The stream is saved and restored where the random states are: on every rank, inside the checkpoint before it is
     # pushed or rotated, and (with ignore_data_skip) right before the first batch.
     def _stream_file(self, checkpoint: str) -> Path:
-        return Path(checkpoint) / f"synthetic_stream_{self.args.process_index}.pt"
+        return Path(checkpoint) / f"synthetic_stream_{self.train_dataset.rank}.pt"
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        torch.save(self.train_dataset.state_dict(), self._stream_file(output_dir))
+        if self.args.should_save or not self.args.global_stream:
+            torch.save(self.train_dataset.state_dict(), self._stream_file(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        path = self._stream_file(checkpoint)
-        if path.is_file():
-            self.train_dataset.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        else:
-            logger.warning(f"No {path.name} in {checkpoint}: this process goes on with a fresh stream.")
-            BufferEnrichmentCallback.enrich(self.train_dataset)
+        path, dataset = self._stream_file(checkpoint), self.train_dataset
+        state = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {}
+        mine = {"world_size": dataset.world_size, "device": dataset.random.device.type}
+        if all(state.get(name) == value for name, value in mine.items()):
+            dataset.load_state_dict(state)
+            return
+        if self.is_world_process_zero():
+            logger.warning(
+                f"{checkpoint} has no state for {mine['world_size']} stream(s) on {mine['device']}: each process goes "
+                "on with a fresh stream. From here on the rows are not those of a run that was never stopped."
+            )
+        dataset.start(dataset.random.device, dataset.rank, dataset.world_size, from_step=self.state.global_step)
+        BufferEnrichmentCallback.enrich(dataset)

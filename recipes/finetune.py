@@ -25,7 +25,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, usage_errors, use_all_cores
+from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, train_and_finish, usage_errors, use_all_cores
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.hub import claim_model_repository
 from hf_universal_pretrain.modeling import (
@@ -36,9 +36,10 @@ from hf_universal_pretrain.modeling import (
     load_model,
     read_config,
 )
-from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
+from hf_universal_pretrain.output import checkpoint_to_resume
 from hf_universal_pretrain.plotting import read_history
 from hf_universal_pretrain.probe import check_causal
+from hf_universal_pretrain.settings import at_least, check_arguments, run_settings
 from hf_universal_pretrain.stage_two import KeepOptimizerCallback, pretraining_optimizer
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.trainer import BitsTrainer
@@ -106,6 +107,9 @@ class ScriptArguments:
     )
     context_length: int = field(default=256, metadata={"help": "Tokens in a training row, and bytes in a window."})
     eval_windows: int = field(default=50, metadata={"help": "Windows of the evaluation text."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
+    )
     compare_with: list[str] = field(
         default_factory=list, metadata={"help": "Folders of runs whose curves are drawn beside this one's."}
     )
@@ -120,6 +124,7 @@ def defaults(asked: Namespace) -> dict[str, Any]:
         "max_steps": 1000, "learning_rate": 1e-3, "warmup_steps": 50, "adam_beta2": 0.95, "save_total_limit": 2,
         "lr_scheduler_type": "cosine", "logging_steps": 10, "logging_nan_inf_filter": False,
         "ddp_find_unused_parameters": False, "eval_strategy": "steps", "eval_steps": 0.05, "eval_on_start": True,
+        "resume_from_checkpoint": "auto",
     }  # fmt: skip
 
 
@@ -128,6 +133,10 @@ def main() -> None:
 
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors(), hub_errors():
+        check_arguments(args)
+        at_least(1, "eval_windows", script.eval_windows)
+        at_least(2, "context_length", script.context_length)
+        at_least(0, "early_stopping_patience", script.early_stopping_patience)
         if (script.train_file is None) == (script.dataset is None):
             raise ValueError("give the training text with either --train_file or --dataset")
         if script.early_stopping_patience:
@@ -139,10 +148,9 @@ def main() -> None:
                 args.eval_strategy,
                 args.eval_steps,
             )
-        resume = checkpoint_to_resume(args)
-        claim_output_folder(args, resume)
-        old_tokenizer = build_tokenizer(script.model, flag="--model")
-        tokenizer = build_tokenizer(script.tokenizer) if script.tokenizer else old_tokenizer
+        trust = script.trust_remote_code
+        old_tokenizer = build_tokenizer(script.model, "--model", trust)
+        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer
         whole = script.transfer == "all" and not script.tokenizer and script.pad_vocab_multiple_of == 1
         embeddings = script.embeddings or ("keep" if whole else "reinit")
         whole = whole and embeddings == "keep" and not script.rescale_norms and not script.from_scratch
@@ -151,14 +159,14 @@ def main() -> None:
         optimizer = pretraining_optimizer(script.model) if script.keep_optimizer else None
         taken = []
         if whole:
-            model = load_model(script.model)
+            model = load_model(script.model, trust_remote_code=trust)
         else:
-            config = fit_config(read_config(script.model), tokenizer, script.pad_vocab_multiple_of)
-            model = build_model(config, args.seed)
+            config = fit_config(read_config(script.model, trust), tokenizer, script.pad_vocab_multiple_of)
+            model = build_model(config, args.seed, trust_remote_code=trust)
             if not script.from_scratch:
                 taken = transfer(
-                    load_model(script.model), model, script.transfer, embeddings, old_tokenizer, tokenizer,
-                    args.seed, script.rescale_norms,
+                    load_model(script.model, trust_remote_code=trust), model, script.transfer, embeddings,
+                    old_tokenizer, tokenizer, args.seed, script.rescale_norms,
                 )  # fmt: skip
         check_fits(model, tokenizer, script.context_length)
         if script.train_file:
@@ -173,8 +181,31 @@ def main() -> None:
         blocks = TokenBlocks(text, tokenizer, script.context_length)
         others = {Path(run).name: read_history(run) for run in script.compare_with}
         check_causal(model, script.context_length)
+        settings = run_settings(
+            args, model, tokenizer, blocks, from_scratch=script.from_scratch, transfer=script.transfer,
+            embeddings=embeddings, rescale_norms=script.rescale_norms, keep_optimizer=script.keep_optimizer,
+            pretrained=Path(script.model).name,
+        )  # fmt: skip
+        resume = checkpoint_to_resume(args, settings)
         if args.push_to_hub:
             claim_model_repository(args)
+        callbacks: list[TrainerCallback] = [TimeEstimateCallback()]
+        if optimizer:
+            callbacks.append(KeepOptimizerCallback(optimizer))
+        if script.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
+        trainer = BitsTrainer(
+            model=model,
+            args=args,
+            train_dataset=blocks,
+            processing_class=tokenizer,
+            context_length=script.context_length,
+            eval_windows=windows,
+            started_from=None if script.from_scratch else script.model,
+            compare_with=others,
+            settings=settings,
+            callbacks=callbacks,
+        )
 
     if args.process_index == 0:
         start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
@@ -187,24 +218,7 @@ def main() -> None:
     # ---- Training ----
     if args.device.type == "cpu":
         use_all_cores()
-    callbacks: list[TrainerCallback] = [TimeEstimateCallback()]
-    if optimizer:
-        callbacks.append(KeepOptimizerCallback(optimizer))
-    if script.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
-    trainer = BitsTrainer(
-        model=model,
-        args=args,
-        train_dataset=blocks,
-        processing_class=tokenizer,
-        context_length=script.context_length,
-        eval_windows=windows,
-        started_from=None if script.from_scratch else script.model,
-        compare_with=others,
-        callbacks=callbacks,
-    )
-    trainer.train(resume_from_checkpoint=resume)
-    trainer.finish()
+    train_and_finish(trainer, resume)
     if taken and args.process_index == 0:
         (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
     if args.push_to_hub:

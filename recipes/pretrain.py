@@ -17,14 +17,15 @@ from typing import Any
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
-from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, usage_errors, use_all_cores
+from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, train_and_finish, usage_errors, use_all_cores
 from hf_universal_pretrain.config import DATA_CONFIG_NAME, paper_settings
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.hub import claim_model_repository, find_file
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
-from hf_universal_pretrain.output import checkpoint_to_resume, claim_output_folder
+from hf_universal_pretrain.output import checkpoint_to_resume
 from hf_universal_pretrain.plan import plan_table
 from hf_universal_pretrain.probe import check_causal
+from hf_universal_pretrain.settings import at_least, check_arguments, run_settings
 from hf_universal_pretrain.text import interpreter_texts, read_named_texts
 
 
@@ -71,6 +72,9 @@ class ScriptArguments:
         },
     )
     eval_windows: int = field(default=50, metadata={"help": "Windows of each text, of context_length bytes."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
+    )
     dry_run: bool = field(default=False, metadata={"help": "Print the plan, write nothing, and stop."})
 
 
@@ -81,6 +85,7 @@ def defaults(asked: Namespace) -> dict[str, Any]:
         "eval_strategy": "steps",
         "eval_steps": 0.1,
         "eval_on_start": True,
+        "resume_from_checkpoint": "auto",
     }
     if asked.warm_start:
         changed["tokenizer"] = asked.warm_start
@@ -110,13 +115,17 @@ def main() -> None:
     with usage_errors(), hub_errors():
         if script.model is None and script.warm_start is None:
             raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
-        resume = checkpoint_to_resume(args)
+        check_arguments(args)
+        at_least(1, "eval_windows", script.eval_windows)
+        trust = script.trust_remote_code
         if script.warm_start:
-            model = load_model(script.warm_start, flag="--warm_start")
-        tokenizer = build_tokenizer(script.tokenizer)
+            model = load_model(script.warm_start, "--warm_start", trust)
+        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust)
         if not script.warm_start:
-            config = build_config(script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of)
-            model = build_model(config, args.seed, empty=script.dry_run)
+            config = build_config(
+                script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of, trust
+            )
+            model = build_model(config, args.seed, script.dry_run, trust)
         check_fits(model, tokenizer, data.context_length)
         dataset = SyntheticUPDataset(data, tokenizer)
         texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
@@ -125,10 +134,23 @@ def main() -> None:
             for name, text in texts.items()
         }
         check_causal(model, data.context_length)
+        settings = run_settings(
+            args, model, tokenizer, dataset, warm_start=script.warm_start and Path(script.warm_start).name
+        )
         if not script.dry_run:
-            claim_output_folder(args, resume)
+            resume = checkpoint_to_resume(args, settings)
             if args.push_to_hub:
                 claim_model_repository(args)
+            trainer = UPTrainer(
+                model=model,
+                args=args,
+                train_dataset=dataset,
+                processing_class=tokenizer,
+                eval_windows=windows,
+                started_from=script.warm_start,
+                settings=settings,
+                callbacks=[TimeEstimateCallback()],
+            )
 
     if args.process_index == 0:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
@@ -138,17 +160,7 @@ def main() -> None:
     # ---- Training ----
     if args.device.type == "cpu":
         use_all_cores()
-    trainer = UPTrainer(
-        model=model,
-        args=args,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        eval_windows=windows,
-        started_from=script.warm_start,
-        callbacks=[TimeEstimateCallback()],
-    )
-    trainer.train(resume_from_checkpoint=resume)
-    trainer.finish()
+    train_and_finish(trainer, resume)
     if args.push_to_hub:
         push_model(trainer)
 

@@ -17,8 +17,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from transformers import ByT5Tokenizer  # noqa: E402
 
-from hf_universal_pretrain import SyntheticUPConfig  # noqa: E402
+from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer  # noqa: E402
+from hf_universal_pretrain.evaluation import cut_windows  # noqa: E402
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer  # noqa: E402
+from hf_universal_pretrain.text import interpreter_texts  # noqa: E402
 
 
 torch.set_num_threads(2)
@@ -48,6 +50,28 @@ def small_data() -> SyntheticUPConfig:
         buffer_size=32, rows_per_round=8, machines_per_round=2, redraw_every=3, reset_every=2, num_resets=4,
         burn_in_rounds=2, stream_seed=5,
     )  # fmt: skip
+
+
+@pytest.fixture
+def make_trainer(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_model) -> Callable[..., UPTrainer]:
+    """Makes a trainer of 6 steps of 4 rows, which measures English and saves nothing unless told to."""
+
+    def make(folder: Path, data: SyntheticUPConfig = small_data, model=None, callbacks=None, **settings) -> UPTrainer:
+        defaults = {
+            "max_steps": 6, "per_device_train_batch_size": 4, "use_cpu": True, "warmup_steps": 2,
+            "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1, "learning_rate": 1e-2,
+        }  # fmt: skip
+        windows = {"english": cut_windows(interpreter_texts()["english"], 32, 6)}
+        return UPTrainer(
+            model=model or make_model(),
+            args=UPConfig(str(folder), **{**defaults, **settings}),
+            train_dataset=SyntheticUPDataset(data, tokenizer),
+            processing_class=tokenizer,
+            eval_windows=windows,
+            callbacks=callbacks,
+        )
+
+    return make
 
 
 @pytest.fixture

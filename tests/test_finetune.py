@@ -160,7 +160,7 @@ def test_refusals(flags: list[str], message: str, finetune, run_folder: Path, ca
 
 
 def test_a_run_without_checkpoints_has_no_moments_to_keep(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--keep_optimizer: .* has no checkpoint-N/optimizer.pt"):
+    with pytest.raises(ValueError, match="--keep_optimizer: .* has no complete checkpoint-N/optimizer.pt"):
         pretraining_optimizer(str(tmp_path))
 
 

@@ -5,31 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, Trainer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 
-from hf_universal_pretrain import BufferEnrichmentCallback, SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
-from hf_universal_pretrain.evaluation import bits_per_byte, cut_windows
-from hf_universal_pretrain.text import interpreter_texts
-
-
-@pytest.fixture
-def make_trainer(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_model):
-    def make(folder: Path, data: SyntheticUPConfig = small_data, model=None, callbacks=None, **settings) -> UPTrainer:
-        defaults = {
-            "max_steps": 6, "per_device_train_batch_size": 4, "use_cpu": True, "warmup_steps": 2,
-            "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1, "learning_rate": 1e-2,
-        }  # fmt: skip
-        windows = {"english": cut_windows(interpreter_texts()["english"], 32, 6)}
-        return UPTrainer(
-            model=model or make_model(),
-            args=UPConfig(str(folder), **{**defaults, **settings}),
-            train_dataset=SyntheticUPDataset(data, tokenizer),
-            processing_class=tokenizer,
-            eval_windows=windows,
-            callbacks=callbacks,
-        )
-
-    return make
+from hf_universal_pretrain import BufferEnrichmentCallback, SyntheticUPConfig, SyntheticUPDataset
+from hf_universal_pretrain.evaluation import bits_per_byte
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -141,12 +120,14 @@ def test_output_folder_is_complete_and_loads_without_this_package(make_trainer, 
     trainer.finish()
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {
-        "README.md", "checkpoint-3", "checkpoint-6", "config.json", "curves.png", "eval_results.json",
+        "README.md", "_run.json", "checkpoint-3", "checkpoint-6", "config.json", "curves.png", "eval_results.json",
         "generation_config.json", "model.safetensors", "synthetic_up_config.json", "tokenizer_config.json",
         "trainer_state.json", "training_args.bin",
     }  # fmt: skip
     checkpoint = {path.name for path in (tmp_path / "checkpoint-6").iterdir()}
-    assert checkpoint >= {"model.safetensors", "synthetic_up_config.json", "synthetic_stream_0.pt", "rng_state.pth"}
+    assert checkpoint >= {
+        "model.safetensors", "synthetic_up_config.json", "synthetic_stream_0.pt", "rng_state.pth", "complete.json",
+    }  # fmt: skip
 
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)

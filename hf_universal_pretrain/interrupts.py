@@ -1,0 +1,73 @@
+"""SIGTERM and Ctrl-C: a checkpoint after the step that is running, then the end."""
+
+import shlex
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+import psutil
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SECRET = ("--hub_token", "--hub-token")
+IMPATIENT = 3.0  # seconds after which a second Ctrl-C is meant as one (launchers pass the first one on again)
+
+
+class StopOnSignal(TrainerCallback):
+    """Saves a checkpoint and ends the training after the step in which one of the processes gets SIGTERM or SIGINT.
+
+    A second Ctrl-C does not wait for the step. Must be made use of on the main thread.
+
+    Attributes:
+        received: the number of the signal that ended the training; 0 if none did.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._mine, self._at = 0, 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        # a group of its own on the CPU: asking the others costs no synchronization with a GPU
+        self._group = dist.new_group(backend="gloo") if args.world_size > 1 else None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._mine:
+            self._mine, self._at = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._at > IMPATIENT:
+            raise KeyboardInterrupt
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        number = self._mine
+        if self._group is not None:  # all must stop after the same step
+            shared = torch.tensor(number)
+            dist.all_reduce(shared, dist.ReduceOp.MAX, self._group)
+            number = int(shared)
+        if number:
+            self.received = number
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def command_line() -> str:
+    """The command that started this process; if a launcher (`accelerate launch`, `torchrun`) did, the launcher's.
+    Without a token, if there was one in it."""
+    launcher = psutil.Process().parent()
+    command = launcher.cmdline() if launcher is not None else []
+    command = command if sys.argv[0] in command else sys.orig_argv
+    shown = [word for before, word in zip(["", *command], command, strict=False) if before not in _SECRET]
+    return shlex.join(word for word in shown if word.split("=")[0] not in _SECRET)

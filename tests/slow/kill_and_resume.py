@@ -1,0 +1,140 @@
+"""Kills a run with SIGKILL at random moments, until it is done in spite of it, again and again; compares the weights.
+
+    python tests/slow/kill_and_resume.py --kills 100 --json out/kills.json
+
+The run is `recipes/pretrain.py` with a small GPT-2 (dropout on): 60 steps, a checkpoint every 3. It is first run once
+without a kill. Then a new folder is begun, killed at a moment drawn from the seed (0, 1, 2, ... one a kill) and
+started again with the same command, until it ends by itself; its final weights, and the state of its stream, must be
+equal to those of the run that was never killed, bit for bit. This goes on until there were as many kills as asked for.
+
+Each run is a process of its own, which knows nothing but what is on the disk. It is forked from this one, which has
+imported what takes most of the time of a start but computed nothing.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from hf_universal_pretrain.checkpoints import checkpoints, fault
+
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "recipes"))
+import pretrain  # noqa: E402
+
+
+STEPS = 60
+COMMAND = [
+    "pretrain.py", "--model", "gpt2", "--config_overrides", "n_layer=2,n_embd=32,n_head=2,n_positions=64", "--use_cpu",
+    "--context_length", "32", "--machines", "lstm=0.5,context_tree=0.5", "--source_batch", "16", "--buffer_size", "64",
+    "--rows_per_round", "8", "--redraw_every", "2", "--hidden_size", "16", "--burn_in_rounds", "4",
+    "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2", "--max_steps", str(STEPS),
+    "--save_steps", "3", "--logging_steps", "2", "--eval_steps", "30", "--eval_windows", "4",
+]  # fmt: skip
+
+
+def start(folder: Path) -> int:
+    """Starts the run in a new process, with its output in `FOLDER.log`, and returns its number."""
+    process = os.fork()
+    if process:
+        return process
+    log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.argv = [*COMMAND, "--output_dir", str(folder)]
+    status = 1
+    try:
+        pretrain.main()
+        status = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def killed(folder: Path, after: float) -> bool:
+    """Runs once more and kills the run after so many seconds; False if it was done before that."""
+    process = start(folder)
+    end = time.monotonic() + after
+    while time.monotonic() < end:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            if status:
+                raise SystemExit(f"a run ended with status {status}; see {folder}.log")
+            return False
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+    return os.WIFSIGNALED(status)
+
+
+def result(folder: Path) -> dict[str, torch.Tensor]:
+    """The final weights of a run, and what its stream holds at the end."""
+    stream = torch.load(folder / f"checkpoint-{STEPS}" / "synthetic_stream_0.pt", weights_only=True)
+    return {
+        **load_file(folder / "model.safetensors"), "stream.rows": stream["buffer"]["rows"],
+        "stream.generator": stream["generator"],
+    }  # fmt: skip
+
+
+def kill_and_resume(kills: int, work: Path) -> dict[str, float]:
+    began = time.monotonic()
+    killed(work / "whole", after=600)
+    seconds = time.monotonic() - began
+    expected = result(work / "whole")
+    print(f"A run that is not killed takes {seconds:.1f} s.", flush=True)
+    told = {"kills": 0, "runs": 0, "equal": 0, "while_writing_a_checkpoint": 0, "before_the_first": 0}
+    while told["kills"] < kills:
+        folder = work / f"run-{told['runs']}"
+        while told["kills"] < kills:
+            if not killed(folder, after=random.Random(told["kills"]).uniform(0, 0.6 * seconds)):
+                break
+            told["kills"] += 1
+            there = checkpoints(folder)
+            faults = [reason for reason in map(fault, there) if reason]
+            told["while_writing_a_checkpoint"] += bool(faults)
+            told["before_the_first"] += len(there) == len(faults)
+        else:
+            killed(folder, after=600)
+        told["runs"] += 1
+        ended = result(folder)
+        equal = ended.keys() == expected.keys() and all(torch.equal(ended[name], expected[name]) for name in expected)
+        told["equal"] += equal
+        print(f"{told['kills']:>4} kills, {told['runs']} runs, {told['equal']} ended equal", flush=True)
+        if equal:
+            shutil.rmtree(folder)
+    return {**told, "seconds_of_a_run": round(seconds, 2), "seconds": round(time.monotonic() - began, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--json", metavar="OUT")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    work = tempfile.mkdtemp(prefix="kills-")
+    told = kill_and_resume(asked.kills, Path(work))
+    print(
+        f"{told['kills']} kills ({told['while_writing_a_checkpoint']} while a checkpoint was being written), "
+        f"{told['runs']} runs, {told['equal']} of them ended equal to the one that was never killed"
+    )
+    if asked.json:
+        Path(asked.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(asked.json).write_text(json.dumps(told, indent=2) + "\n")
+    if told["equal"] != told["runs"]:
+        raise SystemExit(f"the others are in {work}")
+    shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""Runs that are stopped, run out of disk, diverge or collapse; what is asserted is what is on the disk afterwards."""
+
+import dataclasses
+import importlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainingArguments
+
+from hf_universal_pretrain.checkpoints import checkpoints, fault, newest_complete
+from hf_universal_pretrain.health import TrainingDiverged, dead_share
+from hf_universal_pretrain.interrupts import StopOnSignal
+from hf_universal_pretrain.text import TokenBlocks
+from hf_universal_pretrain.trainer import BitsTrainer
+from tests.conftest import ROOT
+from tests.test_bad_input import RUN
+
+
+class At(TrainerCallback):
+    """Does something at the end of a step, once."""
+
+    def __init__(self, step: int, act) -> None:
+        self.step, self.act = step, act
+
+    def on_step_end(self, args, state, control, model, **kwargs) -> None:
+        if state.global_step == self.step:
+            self.act(model)
+
+
+def me(number: int):
+    return lambda model: os.kill(os.getpid(), number)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def recipe(name: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Runs a recipe in this process and returns its exit status."""
+    monkeypatch.setattr("sys.argv", [name, "--use_cpu", *flags])
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    try:
+        importlib.import_module(name.removesuffix(".py")).main()
+    except SystemExit as exited:
+        return exited.code
+    return 0
+
+
+# ---- Signals ----
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on_exactly(number: int, make_trainer, tmp_path: Path) -> None:
+    """Accumulation and dropout on; launchers send a signal twice. Nothing but the signal makes it save."""
+    settings = {"gradient_accumulation_steps": 2, "save_steps": 100}
+    make_trainer(tmp_path / "whole", **settings, save_strategy="steps").train()
+
+    def twice(model) -> None:
+        me(number)(model)
+        me(number)(model)
+
+    stop, before = StopOnSignal(), signal.getsignal(number)
+    stopped = make_trainer(tmp_path / "stopped", **settings, callbacks=[At(3, twice), stop])
+    stopped.train()
+    assert (stop.received, stopped.state.global_step) == (number, 3), (
+        "the callback comes first, the signal is seen next"
+    )
+    assert signal.getsignal(number) is before, "the handlers of before are back"
+    checkpoint = newest_complete(tmp_path / "stopped")
+    assert checkpoint.name == "checkpoint-3"
+    resumed = make_trainer(tmp_path / "stopped", **settings, save_strategy="steps")
+    torch.manual_seed(999)
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    assert same_weights(tmp_path / "whole" / "checkpoint-6", tmp_path / "stopped" / "checkpoint-6")
+
+
+def test_stopped_by_ctrl_c_as_a_user_sees_it(tmp_path: Path) -> None:
+    """Status 130, one line that says how to go on, no token in it or in any file; the command works."""
+    secret = "hf_this_is_secret"
+    flags = ["--max_steps", "1000000", "--save_steps", "1000000", "--output_dir", "out", "--hub_token", secret]
+    flags += ["--disable_tqdm", "true", "--logging_steps", "1"]
+    command = [sys.executable, str(ROOT / "recipes" / "pretrain.py"), *RUN, *flags, "--use_cpu"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    run = subprocess.Popen(command, cwd=tmp_path, **pipes)
+    while "loss" not in run.stdout.readline():
+        assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    shown, told = run.communicate(timeout=60)
+    assert run.returncode == 130, told
+    lines = told.strip().splitlines()[-2:]
+    assert "stopped by SIGINT after step" in lines[0] and "is complete; this goes on:" in lines[0]
+    assert "Traceback" not in told
+    assert secret not in shown + told
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 10 and not any(secret.encode() in path.read_bytes() for path in files)
+    reached = int(newest_complete(tmp_path / "out").name.split("-")[1])
+    longer = f"{lines[1]} --max_steps {reached + 2}"
+    done = subprocess.run(longer, shell=True, cwd=tmp_path, timeout=100, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"Going on from out/checkpoint-{reached}" in done.stderr
+    assert (tmp_path / "out" / f"checkpoint-{reached + 2}" / "complete.json").is_file()
+
+
+# ---- The end of a run ----
+
+
+def test_a_run_that_was_killed_after_its_last_step_trains_no_step_more(make_trainer, tmp_path: Path) -> None:
+    make_trainer(tmp_path, save_strategy="steps", save_steps=6).train()
+    again = make_trainer(tmp_path)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    again.finish()
+    assert again.state.global_step == 6 and again.train_dataset.rows_served == 24
+    assert same_weights(tmp_path, tmp_path / "checkpoint-6")
+
+
+def test_rotation_keeps_the_newest_complete_checkpoint(make_trainer, tmp_path: Path) -> None:
+    """At the moment at which the newest is written but does not count yet, the one before must still be there."""
+    seen = []
+
+    class Spy(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs) -> None:
+            seen.append([fault(path) for path in checkpoints(tmp_path)])
+
+    trainer = make_trainer(tmp_path, save_strategy="steps", save_steps=1, save_total_limit=1, callbacks=[Spy()])
+    waited = trainer.accelerator.wait_for_everyone
+    trainer.accelerator.wait_for_everyone = lambda: (
+        seen.append([fault(path) for path in checkpoints(tmp_path)]) or waited()
+    )
+    trainer.train()
+    assert seen[:4] == [[], ["no complete.json"], [None], [None]]
+    assert seen[4:7] == [["no complete.json", None], [None, None], [None]]
+
+
+def test_new_intervals_count_after_a_resume(make_trainer, tmp_path: Path) -> None:
+    make_trainer(tmp_path, save_strategy="steps", save_steps=3, max_steps=3).train()
+    again = make_trainer(tmp_path, save_strategy="steps", save_steps=2, save_total_limit=None)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-6", "checkpoint-4", "checkpoint-3"]
+
+
+def test_fine_tuning_goes_on_exactly(make_model, tokenizer, tmp_path: Path) -> None:
+    """Two epochs and a half over shuffled rows of text, stopped in the second."""
+
+    def trainer(folder: Path, **settings) -> BitsTrainer:
+        args = TrainingArguments(
+            str(folder), max_steps=10, per_device_train_batch_size=4, use_cpu=True, save_steps=7, disable_tqdm=True,
+            **settings,
+        )  # fmt: skip
+        blocks = TokenBlocks(bytes(range(256)) * 2, tokenizer, 32)
+        return BitsTrainer(model=make_model(), args=args, train_dataset=blocks, context_length=32)
+
+    trainer(tmp_path / "whole").train()
+    torch.manual_seed(999)
+    trainer(tmp_path / "again").train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-7"))
+    assert same_weights(tmp_path / "whole" / "checkpoint-10", tmp_path / "again" / "checkpoint-10")
+
+
+# ---- A full disk ----
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 600 kB: room for three checkpoints of RUN and no fourth."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system takes root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_full_disk(small_disk: Path, monkeypatch, capsys) -> None:
+    """One line, status 1, the last complete checkpoint intact, nothing half-written; with room it goes on exactly."""
+    flags = [*RUN, "--save_total_limit", "9", "--max_steps", "12"]
+    out = small_disk / "out"
+    assert recipe("pretrain.py", [*flags, "--output_dir", str(out)], monkeypatch) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert "error: cannot save to" in told[-2] and "No space left on device" in told[-2], told
+    newest = checkpoints(out)[0]
+    assert f"{newest} is complete; this goes on:" in told[-2]
+    assert all(fault(path) is None for path in checkpoints(out)) and newest.name != "checkpoint-12"
+    subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)
+    assert recipe("pretrain.py", [*flags, "--output_dir", str(out)], monkeypatch) == 0
+    whole = small_disk / "whole"
+    assert recipe("pretrain.py", [*flags, "--output_dir", str(whole)], monkeypatch) == 0
+    assert same_weights(out, whole)
+
+
+# ---- Numbers that go wrong ----
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_within_one_logging_interval(make_trainer, tmp_path: Path) -> None:
+    def poison(model) -> None:
+        model.transformer.h[0].mlp.c_fc.weight.data[0, 0] = math.nan
+
+    trainer = make_trainer(tmp_path, max_steps=100, logging_steps=5, callbacks=[At(7, poison)])
+    with pytest.raises(TrainingDiverged, match="the loss is nan at step 10. Lower --learning_rate"):
+        trainer.train()
+
+
+def test_weights_that_are_not_finite_do_not_take_the_place_of_a_checkpoint(make_trainer, tmp_path: Path) -> None:
+    def poison(model) -> None:
+        model.transformer.wpe.weight.data[1] = math.inf
+
+    settings = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1, "logging_steps": 100}
+    trainer = make_trainer(tmp_path, callbacks=[At(3, poison)], **settings)
+    with pytest.raises(TrainingDiverged, match=r"weights are not finite \(transformer.wpe.weight\) at step 3"):
+        trainer.train()
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-2"] and fault(
+        checkpoints(tmp_path)[0]
+    ) is None
+
+
+def test_divergence_as_a_user_sees_it(tmp_path: Path, monkeypatch, capsys) -> None:
+    flags = ["--learning_rate", "1e30", "--warmup_steps", "0", "--max_steps", "50", "--logging_steps", "5"]
+    assert recipe("pretrain.py", [*RUN, *flags, "--output_dir", str(tmp_path / "out")], monkeypatch) == 1
+    told = capsys.readouterr().err
+    line = told.strip().splitlines()[-1]
+    assert line.startswith("pretrain.py: error: training has diverged: ") and "Traceback" not in told
+    assert "Lower --learning_rate" in line
+
+
+def test_a_collapsed_buffer_is_told_once(make_trainer, small_data, tmp_path: Path, caplog) -> None:
+    data = dataclasses.replace(small_data, machines="constant", num_resets=0, source_batch=32, rows_per_round=4)
+    make_trainer(tmp_path, data).train()
+    assert caplog.text.count("Step 1: the buffer has collapsed: 100% of its rows are constant") == 1
+    caplog.clear()
+    make_trainer(tmp_path, small_data).train()
+    assert "collapsed" not in caplog.text
+
+
+def test_dead_rows_are_constant_or_nearly_so() -> None:
+    rows = torch.arange(100).repeat(4, 1)
+    rows[0] = 7
+    rows[1, :98] = 7
+    rows[2] = torch.arange(2).repeat(50)
+    assert dead_share(rows) == 0.5
+    assert dead_share(torch.cat([torch.zeros(3000, 8), torch.arange(8).repeat(1000, 1)])) == pytest.approx(
+        0.75, abs=0.01
+    )
+
+
+# ---- What comes with a model ----
+
+
+def test_code_of_a_model_runs_if_asked_for(tmp_path: Path, monkeypatch) -> None:
+    """A model of its own class is pretrained and saved; without the flag its code does not run (`test_bad_input`)."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "own.py").write_text(
+        "from transformers import GPT2Config, GPT2LMHeadModel\n"
+        "class OwnConfig(GPT2Config):\n    model_type = 'own'\n"
+        "class OwnModel(GPT2LMHeadModel):\n    config_class = OwnConfig\n"
+    )
+    (own / "config.json").write_text(
+        '{"model_type": "own", "n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64, '
+        '"auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}}'
+    )
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    flags = [*RUN, "--model", str(own), "--config_overrides", "n_layer=1", "--output_dir", str(tmp_path / "out")]
+    assert recipe("pretrain.py", [*flags, "--trust_remote_code"], monkeypatch) == 0
+    assert (tmp_path / "out" / "model.safetensors").is_file()
