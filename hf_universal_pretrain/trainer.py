@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -78,6 +79,8 @@ class BitsTrainer(Trainer):
         super().__init__(
             eval_dataset=self.eval_windows or None, callbacks=[HealthCallback(), *(callbacks or [])], **kwargs
         )
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self.is_fsdp_enabled and args.process_index == 0:
+            logger.warning("accelerate has FSDP on GPUs only: each process holds a whole copy of the model (DDP).")
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte`."""

@@ -16,14 +16,18 @@ from hf_universal_pretrain.modeling import build_tokenizer
 FIELDS = [field.name for field in dataclasses.fields(SyntheticUPConfig)]
 SHARES = st.dictionaries(st.sampled_from(sorted(FAMILIES)), st.sampled_from(["0.2", "1", "3"]), min_size=1, max_size=3)
 MACHINES = SHARES.map(lambda shares: ",".join(f"{name}={share}" for name, share in shares.items()))
-RANGE = st.tuples(st.floats(0, 20), st.floats(0, 20)).map(lambda ends: sorted(ends))
+RANGE = st.tuples(st.floats(0.01, 20), st.floats(0.01, 20)).map(lambda ends: sorted(ends))
 BAND = st.sampled_from(["", "", "0.2:0.9", "0:1.5", "0.8:0.81"])
-STAGES = st.lists(
-    st.fixed_dictionaries({"at": st.integers(0, 4)}, optional={"machines": MACHINES, "complexity": BAND}), max_size=2
-)
-# Most draws are accepted; ranges reach over the edges of what is allowed, and sizes need not fit each other.
+STAGE = st.fixed_dictionaries({"machines": MACHINES}, optional={"complexity": BAND})
+STAGES = st.lists(STAGE, max_size=2).map(lambda stages: [{"at": 2 * i + 1, **stage} for i, stage in enumerate(stages)])
+# Ranges reach over the edges of what is allowed, and sizes need not fit each other; still, about half are accepted.
 SETTINGS = st.fixed_dictionaries(
-    {"context_length": st.integers(2, 40), "source_batch": st.integers(1, 24), "buffer_size": st.integers(12, 60)},
+    {
+        "context_length": st.integers(2, 40),
+        "seed_length": st.integers(1, 4),
+        "source_batch": st.integers(4, 24),
+        "buffer_size": st.integers(12, 30).map(lambda half: 2 * half),
+    },
     optional={
         "machines": MACHINES,
         "complexity": BAND,
@@ -38,12 +42,11 @@ SETTINGS = st.fixed_dictionaries(
         "gain_law": st.sampled_from(["log_uniform", "fourth_power"]),
         "temperature_range": RANGE,
         "conditioning": st.sampled_from(["aligned", "prefix"]),
-        "seed_length": st.integers(0, 12),
         "machines_per_round": st.integers(1, 5),
-        "redraw_every": st.integers(1, 2),
+        "redraw_every": st.sampled_from([1, 1, 1, 2]),
         "rows_per_round": st.integers(1, 9),
         "reset_every": st.integers(1, 2),
-        "num_resets": st.integers(0, 8),
+        "num_resets": st.sampled_from([0, 2, 4, 8, 3]),
         "burn_in_rounds": st.integers(0, 2),
         "stream_seed": st.integers(0, 2**70),
     },

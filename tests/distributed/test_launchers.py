@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 
 from hf_universal_pretrain.checkpoints import checkpoints, fault, newest_complete
 from tests.conftest import ROOT
@@ -88,3 +89,18 @@ def test_sigterm_to_the_launcher_saves_and_another_launcher_goes_on(tmp_path: Pa
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Going on from out/checkpoint-{reached}" in done.stderr and "fresh stream" not in done.stderr
     assert f"max_steps (was 1000000, now {reached + 2})" in done.stderr
+
+
+def test_accelerate_takes_our_configurations() -> None:
+    """All of their keys are known to it, and the launcher's own parser accepts them."""
+    files = sorted((ROOT / "recipes" / "accelerate_configs").glob("*.yaml"))
+    assert [path.name for path in files] == ["ddp.yaml", "fsdp2.yaml", "multi_node.yaml"]
+    for path in files:
+        config = load_config_from_file(str(path))
+        assert config.num_processes == 8 * config.num_machines and config.mixed_precision == "bf16"
+
+
+def test_the_slurm_script_is_a_script() -> None:
+    script = ROOT / "recipes" / "slurm" / "pretrain.slurm"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert (ROOT / "recipes" / "accelerate_configs" / "multi_node.yaml").name in script.read_text()

@@ -3,9 +3,11 @@
     python tests/slow/kill_and_resume.py --kills 100 --json out/kills.json
 
 The run is `recipes/pretrain.py` with a small GPT-2 (dropout on): 60 steps, a checkpoint every 3. It is first run once
-without a kill. Then a new folder is begun, killed at a moment drawn from the seed (0, 1, 2, ... one a kill) and
-started again with the same command, until it ends by itself; its final weights, and the state of its stream, must be
-equal to those of the run that was never killed, bit for bit. This goes on until there were as many kills as asked for.
+without a kill. Then a new folder is begun, killed at a moment drawn from a seed (1, 2, 3, ... one a start) and begun
+again with the same command, until it ends by itself; its final weights, and the state of its stream, must be equal to
+those of the run that was never killed, bit for bit. This goes on until there were as many kills as asked for. The
+span that moments are drawn from follows the speed of the machine: it grows with a kill, and shrinks when a run got
+through.
 
 Each run is a process of its own, which knows nothing but what is on the disk. It is forked from this one, which has
 imported what takes most of the time of a start but computed nothing.
@@ -94,11 +96,15 @@ def kill_and_resume(kills: int, work: Path) -> dict[str, float]:
     expected = result(work / "whole")
     print(f"A run that is not killed takes {seconds:.1f} s.", flush=True)
     told = {"kills": 0, "runs": 0, "equal": 0, "while_writing_a_checkpoint": 0, "before_the_first": 0}
+    starts, span = 0, 0.6 * seconds
     while told["kills"] < kills:
         folder = work / f"run-{told['runs']}"
         while told["kills"] < kills:
-            if not killed(folder, after=random.Random(told["kills"]).uniform(0, 0.6 * seconds)):
+            starts += 1
+            if not killed(folder, after=random.Random(starts).uniform(0, span)):
+                span *= 0.8
                 break
+            span *= 1.05
             told["kills"] += 1
             there = checkpoints(folder)
             faults = [reason for reason in map(fault, there) if reason]

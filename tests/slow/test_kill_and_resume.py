@@ -1,0 +1,25 @@
+"""`kill_and_resume.py` with few kills; with 100: see the script."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_run_ends_with_equal_weights(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(Path(__file__).parent / "kill_and_resume.py"),
+        "--kills",
+        "5",
+        "--json",
+        "told.json",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["kills"] == 5 and told["equal"] == told["runs"] >= 1
