@@ -7,6 +7,7 @@ import matplotlib
 import torch
 from torch import Tensor
 
+from hf_universal_pretrain.comparison import Run
 from hf_universal_pretrain.inspection import RowFigures
 
 
@@ -98,6 +99,38 @@ def plot_arms(bits: dict[str, dict[str, dict[str, float]]], path: str | Path) ->
         axis.set(
             title=text, xlabel="bits per byte", xlim=(min(mean.values()) - 0.5, max(8.5, max(mean.values()) + 0.6))
         )
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path) -> None:
+    """Draws the curves of arms against real tokens, all tokens and FLOPs; each seed a thin line of the arm's colour.
+
+    Args:
+        runs: for each arm, its runs by seed.
+        path: the PNG to write.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4), layout="constrained", sharey=True)
+    titles = {
+        "real tokens": "Real text",
+        "all tokens": "With the stage before",
+        "FLOPs": "Compute, generation included",
+    }
+    for number, (arm, seeds) in enumerate(runs.items()):
+        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3], "linewidth": 1}
+        for place, run in enumerate(seeds.values()):
+            tokens, bits = (torch.tensor(values) for values in zip(*run.curve, strict=True))
+            label = arm if place == 0 else None
+            axes[0].plot(tokens, bits, label=label, **style)
+            axes[1].plot(tokens + run.earlier_tokens, bits, **style)
+            axes[2].plot(tokens * run.flops_per_token + run.earlier_flops, bits, **style)
+    finals = [run.final for seeds in runs.values() for run in seeds.values()]
+    for axis, (unit, title) in zip(axes, titles.items(), strict=True):
+        axis.set(title=title, xlabel=unit)
+        axis.grid(alpha=0.3)
+    if finals:
+        axes[0].set(ylabel="bits per byte, held-out text", ylim=(min(finals) - 0.1, min(finals) + 2.5))
+        axes[0].legend(fontsize="small", ncols=2)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -86,7 +86,6 @@ def main() -> None:
 
     # ---- Everything that can be wrong is found here ----
     with usage_errors(), hub_errors():
-        probes = [] if script.probes == ["none"] else choose_probes(script.probes, "--probes")
         if min(script.windows, script.probe_windows, script.batch_size) < 1:
             raise ValueError("--windows, --probe_windows and --batch_size must be at least 1")
         texts = read_named_texts(script.text, "--text")
@@ -95,8 +94,11 @@ def main() -> None:
         models = {name: load_model(name) for name in script.model}
         tokenizers = {name: build_tokenizer(name, flag="--model") for name in script.model}
         length = script.context_length or default_length(list(models.values()))
+        probes: list[str] = []
         for name, model in models.items():
             check_fits(model, tokenizers[name], length)
+            if script.probes != ["none"]:
+                probes = choose_probes(script.probes, tokenizers[name], "--probes")
         windows = {
             name: cut_windows(text, length, script.windows, f"--text {name}")
             for name, text in (texts or interpreter_texts()).items()

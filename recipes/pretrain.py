@@ -126,7 +126,7 @@ def main() -> None:
             model = build_model(config, args.seed, empty=script.dry_run)
         check_fits(model, tokenizer, data.context_length)
         dataset = SyntheticUPDataset(data, tokenizer)
-        probes = choose_probes(script.eval_probes, "--eval_probes")
+        probes = choose_probes(script.eval_probes, tokenizer, "--eval_probes")
         texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
         windows = {
             name: cut_windows(text, data.context_length, script.eval_windows, f"--eval_text {name}")

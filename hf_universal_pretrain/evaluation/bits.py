@@ -102,15 +102,8 @@ def symbol_bits(
 
     Returns:
         `(count, length)` float64 and bool; the first column is NaN and False.
-
-    Raises:
-        ValueError: if the tokenizer has too few tokens.
     """
     tokens = torch.tensor(usable_tokens(tokenizer))
-    if rows.max() >= len(tokens):
-        raise ValueError(
-            f"--probes: symbol {int(rows.max())} needs a tokenizer with more tokens than this one's {len(tokens)}"
-        )
     was_training = model.training
     model.eval()
     batches = tqdm(rows.long().split(batch_size), progress, delay=2, leave=False, disable=progress is None)

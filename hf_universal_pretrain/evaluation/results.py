@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from hf_universal_pretrain.alphabet import usable_tokens
 from hf_universal_pretrain.evaluation.bits import symbol_bits, text_bits
 from hf_universal_pretrain.evaluation.floors import floors
 from hf_universal_pretrain.evaluation.probes import PIECES, probe_windows
@@ -14,6 +15,7 @@ from hf_universal_pretrain.evaluation.tasks import TASKS
 from hf_universal_pretrain.evaluation.windows import mean_and_interval, position_masks, window_means
 
 
+SYMBOLS = 256
 REPETITIONS = ("rep-1", "rep-3", "rep-10")
 PROBES = (*PIECES, *REPETITIONS, *TASKS)
 
@@ -56,12 +58,14 @@ def text_entry(
     return {**both.pop("second_half"), **both, "windows": count, "context_length": length}
 
 
-def choose_probes(names: list[str], flag: str) -> list[str]:
+def choose_probes(names: list[str], tokenizer: PreTrainedTokenizerBase, flag: str) -> list[str]:
     """The probes that a flag names: `all` stands for each of `PROBES`.
 
     Raises:
-        ValueError: for an unknown name; the message names `flag`.
+        ValueError: for an unknown name, or a tokenizer with too few tokens for the symbols; the message names `flag`.
     """
+    if names and len(usable_tokens(tokenizer)) < SYMBOLS:
+        raise ValueError(f"{flag}: probes need a tokenizer with at least {SYMBOLS} tokens that are not special")
     names = [name for given in names for name in (PROBES if given == "all" else (given,))]
     for name in names:
         if name not in PROBES:

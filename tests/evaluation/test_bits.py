@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from hf_universal_pretrain.evaluation import bits_per_byte, cut_windows, probe_figures, symbol_bits, text_bits
+from hf_universal_pretrain.evaluation import (
+    PROBES,
+    bits_per_byte,
+    choose_probes,
+    cut_windows,
+    probe_figures,
+    symbol_bits,
+    text_bits,
+)
 from hf_universal_pretrain.modeling import build_config, build_model
 from hf_universal_pretrain.text import encode
 
@@ -122,7 +130,11 @@ def test_a_model_that_copies_has_the_induction_score_it_should(tokenizer: ByT5To
     assert figures["bits_saved"] == pytest.approx((31 * math.log2(516) + 1) / 32 - 1, abs=0.1)
 
 
-def test_a_probe_needs_enough_tokens(word_tokenizer: PreTrainedTokenizerFast) -> None:
-    model = Fixed(torch.full((300,), 1 / 300))
-    with pytest.raises(ValueError, match="symbol 400 needs a tokenizer with more tokens"):
-        symbol_bits(model, word_tokenizer, torch.tensor([[1, 400]]))
+def test_probes_are_chosen_by_name(tokenizer: ByT5Tokenizer) -> None:
+    assert choose_probes(["sort", "all"], tokenizer, "--x") == ["sort", *(name for name in PROBES if name != "sort")]
+    with pytest.raises(ValueError, match="--x: unknown probe 'nonsense'"):
+        choose_probes(["nonsense"], tokenizer, "--x")
+    few = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1})))
+    with pytest.raises(ValueError, match="--x: probes need a tokenizer with at least 256 tokens"):
+        choose_probes(["sort"], few, "--x")
+    assert choose_probes([], few, "--x") == []

@@ -86,9 +86,9 @@ def test_floors_on_english_are_the_known_figures() -> None:
 
 def test_a_thousand_windows_of_512_take_seconds() -> None:
     windows = torch.randint(90, (1000, 512), generator=torch.Generator().manual_seed(0))
-    began = time.perf_counter()
+    began = time.process_time()
     text_floors(windows)
-    assert time.perf_counter() - began < 15  # about one second where nothing else runs
+    assert time.process_time() - began < 20  # of all cores together; about 2 where nothing else runs
 
 
 # orders 0 to 5 at the last position of windows of 512 symbols, from the author's repository (field notes, section g)
@@ -103,7 +103,7 @@ PAPER = {
 
 @pytest.mark.parametrize("probe", PIECES)
 def test_in_context_markov_models_reach_the_papers_figures(probe: str) -> None:
-    """Within .1 bits, with the paper's alphabet (the distinct symbols of the string) and choice of smoothing.
+    """Within 4% or .06 bits, with the paper's alphabet (the distinct symbols of the string) and choice of smoothing.
 
     The paper's code divides by how often the context stands in the window, its standing at the very end included,
     after which nothing has followed yet: its probabilities add up to less than one, and the rarer the context, the
@@ -111,7 +111,7 @@ def test_in_context_markov_models_reach_the_papers_figures(probe: str) -> None:
     figures are the paper's; as `floors` counts, they are lower, order 5 by .1 to .6 bits. What is left is chance: one
     string of 100,000 symbols and random windows, there as here. The last 16 positions stand for the last.
     """
-    windows, _ = make_probe(probe, 512, 400)
+    windows, _ = make_probe(probe, 512, 300)
     symbols = len(set(probe_string(probe, torch.Generator().manual_seed(0))))
     for order, known in enumerate(PAPER[probe]):
         followed, stood = (count[:, -16:] for count in markov_counts(windows, order))
@@ -119,5 +119,5 @@ def test_in_context_markov_models_reach_the_papers_figures(probe: str) -> None:
             min(-((followed + s) / (stood + more + s * symbols)).log2().mean().item() for s in SMOOTHINGS)
             for more in (int(order > 0), 0)
         )
-        assert theirs == pytest.approx(known, abs=0.1)
-        assert ours < known + 0.1
+        assert theirs == pytest.approx(known, rel=0.04, abs=0.06)
+        assert ours < 1.04 * known + 0.06
