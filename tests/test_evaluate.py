@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.test_recipes import TINY
 
 
@@ -41,7 +42,7 @@ def test_checkpoints_are_measured_beside_floors_and_drawn(run_recipe, text: Path
     assert (tmp_path / "e.png").stat().st_size > 5000
 
 
-def test_one_model_has_the_contracts_json(run_recipe, text: Path, tmp_path: Path) -> None:
+def test_one_model_has_the_contracts_json(run_recipe, tmp_path: Path, monkeypatch, capsys) -> None:
     """Of any causal model: here one that was never trained, on a data set in a folder, without texts of its own."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data/train.jsonl").write_text(json.dumps({"body": "to be or not to be " * 50}) + "\n")
@@ -57,6 +58,10 @@ def test_one_model_has_the_contracts_json(run_recipe, text: Path, tmp_path: Path
     assert entry["bits_per_byte"] == pytest.approx(math.log2(259), abs=0.5)
     assert entry["floors"]["best"] < 4 < entry["floors"]["uniform"]
 
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    import evaluate
+
     for wrong, told in (
         (["--probes", "nonsense"], "--probes: unknown probe 'nonsense'"),
         (["--windows", "0"], "--windows"),
@@ -64,6 +69,8 @@ def test_one_model_has_the_contracts_json(run_recipe, text: Path, tmp_path: Path
         (["--text", "x"], "--text takes NAME=PATH"),
         (["--model", "nowhere"], "--model"),
     ):
-        done = run_recipe("evaluate.py", *common, "--json", "f.json", *wrong, cwd=tmp_path)
-        assert done.returncode == 2 and told in done.stderr.splitlines()[-1]
-        assert "Traceback" not in done.stderr and not (tmp_path / "f.json").exists()
+        monkeypatch.setattr("sys.argv", ["evaluate.py", *common, "--json", "f.json", *wrong])
+        with pytest.raises(SystemExit) as stopped:
+            evaluate.main()
+        assert stopped.value.code == 2 and told in capsys.readouterr().err
+        assert not (tmp_path / "f.json").exists()
