@@ -34,5 +34,5 @@ setup(
         "tqdm",
         "matplotlib",
     ],
-    extras_require={"test": TEST, "dev": [*TEST, "ruff"], "lm-eval": ["lm_eval[hf]>=0.4.9"]},
+    extras_require={"test": TEST, "dev": [*TEST, "ruff"], "lm-eval": ["lm_eval[hf]>=0.4.13"]},
 )

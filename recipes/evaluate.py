@@ -1,7 +1,7 @@
 """Measures models: bits per byte on texts and bits on probes, beside what simple predictors reach on the same windows.
 
     python recipes/evaluate.py --model out/quickstart --text english=english-valid.txt --json out/evaluation.json
-    python recipes/evaluate.py --model gpt2 --dataset wikitext --text_column text --probes none
+    python recipes/evaluate.py --model gpt2 --dataset ORG/NAME --text_column text --probes none
     python recipes/evaluate.py --model out/quickstart/checkpoint-* --text english=english-valid.txt --probes none \
         --windows 1000 --json out/curve.json
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig
 
 from hf_universal_pretrain.cli import hub_errors, parse_args, usage_errors
 from hf_universal_pretrain.evaluation import (
@@ -36,7 +36,14 @@ from hf_universal_pretrain.evaluation import (
     text_floors,
 )
 from hf_universal_pretrain.hub import find_file
-from hf_universal_pretrain.modeling import build_tokenizer, check_fits, load_model, text_part
+from hf_universal_pretrain.modeling import (
+    build_model,
+    build_tokenizer,
+    check_fits,
+    load_model,
+    read_config,
+    text_part,
+)
 from hf_universal_pretrain.plotting import plot_runs
 from hf_universal_pretrain.report import FLOORS, JUDGED, probes_table, synthetic_tokens, texts_table
 from hf_universal_pretrain.text import interpreter_texts, read_dataset, read_named_texts
@@ -69,9 +76,9 @@ class ScriptArguments:
     json: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
 
 
-def default_length(models: list[PreTrainedModel]) -> int:
+def default_length(configs: list[PreTrainedConfig]) -> int:
     """512, or the fewest positions that one of the models has."""
-    positions = [getattr(text_part(model.config), "max_position_embeddings", None) for model in models]
+    positions = [getattr(text_part(config), "max_position_embeddings", None) for config in configs]
     return min([512, *(p for p in positions if p and p > 0)])
 
 
@@ -91,26 +98,27 @@ def main() -> None:
         texts = read_named_texts(script.text, "--text")
         if script.dataset:
             texts[script.dataset] = read_dataset(script.dataset, script.text_column)
-        models = {name: load_model(name) for name in script.model}
+        configs = {name: read_config(name) for name in script.model}
         tokenizers = {name: build_tokenizer(name, flag="--model") for name in script.model}
-        length = script.context_length or default_length(list(models.values()))
+        length = script.context_length or default_length(list(configs.values()))
         probes: list[str] = []
-        for name, model in models.items():
-            check_fits(model, tokenizers[name], length)
+        for name, config in configs.items():
+            check_fits(build_model(config, seed=0, empty=True), tokenizers[name], length)
             if script.probes != ["none"]:
                 probes = choose_probes(script.probes, tokenizers[name], "--probes")
         windows = {
             name: cut_windows(text, length, script.windows, f"--text {name}")
             for name, text in (texts or interpreter_texts()).items()
         }
-        tokens = {name: tokens_of(name) for name in models}
+        tokens = {name: tokens_of(name) for name in configs}
 
     # ---- Measuring: windows, probes and floors are the same for all models ----
     floors = {name: text_floors(w) for name, w in windows.items()}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results: dict[str, dict[str, Any]] = {}
-    for name, model in models.items():
-        model.to(device)
+    for name in configs:
+        with usage_errors(), hub_errors():
+            model = load_model(name).to(device)
         results[name] = {"judged": JUDGED, "texts": {}, "probes": {}}
         if tokens[name]:
             results[name]["synthetic_tokens"] = tokens[name]
@@ -120,7 +128,6 @@ def main() -> None:
         for probe in tqdm(probes, "Probes", delay=2, leave=False):
             figures = probe_figures(model, tokenizers[name], probe, length, script.probe_windows, script.batch_size)
             results[name]["probes"][probe] = probe_entry(figures, probe, length, script.probe_windows)
-        model.to("cpu")
         told = f" after {tokens[name]:,} synthetic tokens" if tokens[name] else ""
         print(f"{name}{told}\n{texts_table(results[name]['texts'])}")
         if probes:
