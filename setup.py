@@ -34,5 +34,10 @@ setup(
         "tqdm",
         "matplotlib",
     ],
-    extras_require={"test": TEST, "dev": [*TEST, "ruff"], "bench": ["x-transformers"]},
+    extras_require={
+        "test": TEST,
+        "dev": [*TEST, "ruff"],
+        "bench": ["x-transformers"],
+        "lm-eval": ["lm_eval[hf]>=0.4.13"],
+    },  # fmt: skip
 )

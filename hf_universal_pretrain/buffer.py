@@ -30,12 +30,16 @@ class SequenceBuffer:
         self.passes = torch.zeros(num_rows, dtype=torch.int32, device=generator.device)
         self._write_noise(torch.arange(num_rows, device=generator.device))
 
+    def noise(self, count: int) -> Tensor:
+        """Draws `(count, length)` int64 symbols: the first half of the rows uniform, the others constant, each of its
+        own symbol."""
+        uniform = count // 2
+        noise = self._integers(self.alphabet_size, count, self.rows.shape[1])
+        noise[uniform:] = self._integers(self.alphabet_size, count - uniform, 1)
+        return noise
+
     def _write_noise(self, index: Tensor) -> None:
-        """The first half of the rows `index` become uniform noise, the others constant, each of its own symbol."""
-        uniform = len(index) // 2
-        noise = self._integers(self.alphabet_size, len(index), self.rows.shape[1])
-        noise[uniform:] = self._integers(self.alphabet_size, len(index) - uniform, 1)
-        self.rows[index] = noise.to(torch.int16)
+        self.rows[index] = self.noise(len(index)).to(torch.int16)
         self.passes[index] = 0
 
     def _integers(self, high: int, *shape: int) -> Tensor:

@@ -121,6 +121,14 @@ class SyntheticUPConfig:
         default=4, metadata={"help": "Rows that a reset turns into noise: half uniform, half constant rows. Even."}
     )
     burn_in_rounds: int = field(default=24, metadata={"help": "Rounds before the first row is served."})
+    ablation: str = field(
+        default="none",
+        metadata={
+            "help": "A null model to compare with. 'no_iteration': machines read fresh noise and never what is in the "
+            "buffer; 'shuffled_positions': the symbols of each row are served in random order.",
+            "choices": ["none", "no_iteration", "shuffled_positions"],
+        },
+    )
     stream_seed: int = field(default=0, metadata={"help": "Seed of the machines and the buffer."})
 
     def __post_init__(self) -> None:

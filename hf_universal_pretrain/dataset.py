@@ -112,13 +112,11 @@ class SyntheticUPDataset(IterableDataset):
         elif self.rounds and self.rounds % config.redraw_every == 0:
             self._draw_machines()
         where = buffer.choose(config.source_batch)
-        seeds = buffer.crop(config.source_batch, config.seed_length)
         shares = list(self.stage.rows_of_families().values())
+        read = [part.split(shares) for part in (where, *self._read(where))]
         made = []
-        for name, machines, rows, seed in zip(
-            self.families, self.machines, where.split(shares), seeds.split(shares), strict=True
-        ):
-            generated, passes = machines.generate(seed, buffer.read(rows), self.random), buffer.passes[rows]
+        for name, machines, rows, seeds, conditions, passes in zip(self.families, self.machines, *read, strict=True):
+            generated = machines.generate(seeds, conditions, self.random)
             if self.stage.band is not None:
                 inside = self._redraw_outside_band(name, generated, passes)
                 rows, generated, passes = rows[inside], generated[inside], passes[inside]
@@ -132,6 +130,15 @@ class SyntheticUPDataset(IterableDataset):
         self.rounds += 1
         if self.rounds % config.reset_every == 0:
             buffer.reset(config.num_resets)
+
+    def _read(self, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What machines read to write rows `where` of the buffer: seeds, conditions, and the conditions' passes."""
+        buffer, length = self.buffer, self.config.seed_length
+        if self.config.ablation != "no_iteration":
+            return buffer.crop(len(where), length), buffer.read(where), buffer.passes[where]
+        order = torch.randperm(2 * len(where), generator=self.random, device=self.random.device)
+        seeds, conditions = buffer.noise(2 * len(where))[order].chunk(2)
+        return seeds[:, :length], conditions, torch.zeros_like(buffer.passes[where])
 
     def _redraw_outside_band(self, name: str, generated: Tensor, passes: Tensor) -> Tensor:
         """Draws new machines, seeds and conditions for rows outside the band, a bounded number of times.
@@ -156,10 +163,9 @@ class SyntheticUPDataset(IterableDataset):
             if len(outside) == 0:
                 break
             read_from = buffer.choose(len(outside))
-            seeds = buffer.crop(len(outside), self.config.seed_length)
+            seeds, conditions, passes[outside] = self._read(read_from)
             again = family.draw(len(outside), self.random)
-            generated[outside] = again.generate(seeds, buffer.read(read_from), self.random)
-            passes[outside] = buffer.passes[read_from]
+            generated[outside] = again.generate(seeds, conditions, self.random)
             place[outside.cpu()] = band.place(generated[outside], self.config.alphabet_size)
             self.tried += len(outside)
         if (first == 0).float().mean() < self.config.target_acceptance:
@@ -179,6 +185,9 @@ class SyntheticUPDataset(IterableDataset):
         self.rows_served += count
         with self.side.access():
             symbols, judged = self.buffer.sample(count)
+            if self.config.ablation == "shuffled_positions":
+                order = torch.rand(symbols.shape, generator=self.random, device=symbols.device).argsort(1)
+                symbols, judged = symbols.gather(1, order), judged.gather(1, order)
             tokens = self.alphabet.encode(symbols, self.random)
             return tokens, torch.where(judged, tokens, -100)
 
@@ -259,7 +268,8 @@ class SyntheticUPDataset(IterableDataset):
         for name, value in {**mine, "device": self.random.device.type}.items():
             if state.get(name) != value:
                 raise ValueError(f"the stream's state has {name} {state.get(name)}, this run has {name} {value}")
-        told = differences(state["config"], self.config.to_dict())
+        # a state from before a setting was there had that setting's default
+        told = differences({**SyntheticUPConfig().to_dict(), **state["config"]}, self.config.to_dict())
         if told:
             raise ValueError(f"the stream's state was made with other settings: {told}")
         for name in COUNTS:

@@ -19,13 +19,12 @@ from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.modeling import build_model, read_config
 from hf_universal_pretrain.plan import training_flops_per_token
 from hf_universal_pretrain.plotting import plot_runs
-from hf_universal_pretrain.report import bits_results, wall_seconds
+from hf_universal_pretrain.report import FLOORS, bits_results, probe_results, synthetic_tokens, wall_seconds
 
 
 if TYPE_CHECKING:
     from hf_universal_pretrain.trainer import BitsTrainer
 
-FLOORS = {"uniform": "uniform", "kt": "KT"}
 # the training arguments that decide what is learned
 RECIPE = (
     "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type",
@@ -38,9 +37,12 @@ def write_model_card(trainer: "BitsTrainer", published: str | None = None) -> No
     """Writes `README.md` and `curves.png` into the trainer's output folder; for `published` see `write_card`."""
     folder = Path(trainer.args.output_dir)
     results = bits_results(trainer)
-    floors = {name: result["floors"] for name, result in results.items()}
+    floors = {
+        name: {label: result["floors"][key] for key, label in FLOORS.items()} for name, result in results.items()
+    }
     histories = {folder.resolve().name: trainer.state.log_history, **trainer.compare_with}
-    plot_runs(histories, floors, folder / "curves.png")
+    synthetic = isinstance(trainer.train_dataset, SyntheticUPDataset)
+    plot_runs(histories, floors, folder / "curves.png", trainer.tokens_at(1) if synthetic else None)
     write_card(folder, _render(trainer, results), published)
 
 
@@ -65,7 +67,8 @@ def _render(trainer: "BitsTrainer", results: dict[str, dict[str, Any]]) -> str:
         window_bytes=next((windows.shape[1] for windows in trainer.eval_windows.values()), 0),
         measured_before=all("bits_per_byte_before" in result for result in measured.values()),
         results=measured,
-        floors={floor: FLOORS.get(floor, floor) for result in measured.values() for floor in result["floors"]},
+        floors=FLOORS,
+        probes=probe_results(trainer),
         steps=f"{trainer.state.global_step:,}",
         tokens=f"{tokens:,}",
         flops=f"{tokens * training_flops_per_token(model, trainer.context_length):.2e}",
@@ -94,12 +97,24 @@ def _metadata(
     metrics = []
     for text, result in measured.items():
         values = {"bits_per_byte": ("Bits per byte", result["bits_per_byte"])}
-        for floor, bits in result["floors"].items():
-            values[f"bits_per_byte_floor_{floor}"] = (f"Floor: {FLOORS.get(floor, floor)}", bits)
+        for floor, label in FLOORS.items():
+            values[f"bits_per_byte_floor_{floor}"] = (f"Floor: {label}", result["floors"][floor])
+        for where in ("whole", "last"):
+            if "bits_per_byte" in result[where]:
+                title = "whole window" if where == "whole" else "last byte"
+                values[f"bits_per_byte_{where}"] = (f"Bits per byte, {title}", result[where]["bits_per_byte"])
         dataset = {
             "dataset_type": text,
             "dataset_name": f"{text}, second half of {result['context_length']}-byte windows",
         }
+        metrics += [
+            EvalResult("text-generation", metric_type=kind, metric_name=title, metric_value=round(bits, 4), **dataset)
+            for kind, (title, bits) in values.items()
+        ]
+    for probe, result in probe_results(trainer).items():
+        dataset = {"dataset_type": probe, "dataset_name": f"{probe}, {result['context_length']} symbols"}
+        values = {"bits_per_symbol": ("Bits per symbol", result["bits_per_symbol"])}
+        values["bits_per_symbol_floor_best"] = ("Floor: best", result["floors"]["best"])
         metrics += [
             EvalResult("text-generation", metric_type=kind, metric_name=title, metric_value=round(bits, 4), **dataset)
             for kind, (title, bits) in values.items()
@@ -132,11 +147,7 @@ def earlier_stage(model: str) -> dict[str, Any] | None:
     if path is None:
         return None
     state = json.loads(path.read_text(encoding="utf-8"))
-    history = state["log_history"]
-    last = next(
-        (entry for entry in reversed(history) if "synthetic_tokens" in entry), {"synthetic_tokens": 0, "step": 1}
-    )
-    tokens = last["synthetic_tokens"] // last["step"] * state["global_step"]
+    tokens = synthetic_tokens(state)
     flops = tokens * training_flops_per_token(build_model(read_config(model), seed=0, empty=True), data.context_length)
     return {
         "repository": _pushed_as(model),
@@ -144,7 +155,7 @@ def earlier_stage(model: str) -> dict[str, Any] | None:
         "steps": f"{state['global_step']:,}",
         "tokens": f"{tokens:,}",
         "flops": f"{flops:.2e}",
-        "time": duration(wall_seconds(history)),
+        "time": duration(wall_seconds(state["log_history"])),
     }
 
 

@@ -7,6 +7,7 @@ import matplotlib
 import torch
 from torch import Tensor
 
+from hf_universal_pretrain.comparison import Run
 from hf_universal_pretrain.inspection import RowFigures
 
 
@@ -35,42 +36,45 @@ def read_history(run: str | Path) -> list[dict[str, float]]:
 
 
 def plot_runs(
-    histories: dict[str, list[dict[str, float]]], floors: dict[str, dict[str, float]], path: str | Path
+    histories: dict[str, list[dict[str, float]]],
+    floors: dict[str, dict[str, float]],
+    path: str | Path,
+    tokens_per_step: int | None = None,
 ) -> None:
-    """Draws the training loss, and the bits per byte of each text, against training steps; the floors as dashed lines.
+    """Draws the training loss (where there is one), the bits per byte of each text with its floors as dashed lines,
+    and the bits of probes, against training steps or synthetic tokens.
 
     Args:
         histories: for each run, by the name it has in the legend, its log history.
         floors: for each text, its floors by name, in bits per byte.
         path: the PNG to write.
+        tokens_per_step: synthetic tokens in a step; None to draw against steps.
     """
-    texts = sorted(
-        {key[len("eval_") : -len(SUFFIX)] for h in histories.values() for e in h for key in e if key.endswith(SUFFIX)}
-    )
+    keys = {key: None for history in histories.values() for entry in history for key in entry}
+    panels: dict[str, dict[str, str]] = {"Training loss": {"": "bits_per_token"}} if "bits_per_token" in keys else {}
+    panels |= {key[len("eval_") : -len(SUFFIX)]: {"": key} for key in sorted(keys) if key.endswith(SUFFIX)}
+    probes = [key for key in keys if key.startswith("eval_probe_") and key.endswith("_bits_per_symbol")]
+    if probes:
+        panels["probes"] = {key[len("eval_probe_") : -len("_bits_per_symbol")]: key for key in probes}
     figure, axes = plt.subplots(
-        1, 1 + len(texts), figsize=(4.2 * (1 + len(texts)), 3.6), squeeze=False, layout="constrained"
+        1, max(1, len(panels)), figsize=(4.2 * max(1, len(panels)), 3.6), squeeze=False, layout="constrained"
     )
-    loss, *panels = axes[0]
-    for run, history in histories.items():
-        points = [(entry["step"], entry["bits_per_token"]) for entry in history if "bits_per_token" in entry]
-        loss.plot(*zip(*points, strict=True) if points else ((), ()), label=run, linewidth=1)
-    loss.set(title="Training loss", xlabel="step", ylabel="bits per token")
-    for text, panel in zip(texts, panels, strict=True):
-        key = f"eval_{text}{SUFFIX}"
+    for (title, curves), axis in zip(panels.items(), axes[0], strict=False):
         for run, history in histories.items():
-            points = [(entry["step"], entry[key]) for entry in history if key in entry]
-            panel.plot(*zip(*points, strict=True) if points else ((), ()), label=run, marker=".")
-        for (name, bits), color in zip(floors.get(text, {}).items(), ("0.7", "0.4"), strict=False):
-            panel.axhline(bits, color=color, linestyle="--", linewidth=1)
-            panel.annotate(
-                name, (0.99, bits), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=color
-            )
-        panel.margins(y=0.1)
-        panel.set(title=text, xlabel="step", ylabel="bits per byte")
-    for axis in axes[0]:
+            for curve, key in curves.items():
+                points = [(entry["step"] * (tokens_per_step or 1), entry[key]) for entry in history if key in entry]
+                label = " ".join(filter(None, (run if len(histories) > 1 else "", curve)))
+                style = {"linewidth": 1} if key == "bits_per_token" else {"marker": "."}
+                axis.plot(*zip(*points, strict=True) if points else ((), ()), label=label, **style)
+        for (name, bits), color in zip(floors.get(title, {}).items(), ("0.75", "0.55", "0.35"), strict=False):
+            axis.axhline(bits, color=color, linestyle="--", linewidth=1)
+            axis.annotate(name, (0.99, bits), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=color)
+        unit = {"Training loss": "bits per token", "probes": "bits per symbol"}.get(title, "bits per byte")
+        axis.set(title=title, xlabel="synthetic tokens" if tokens_per_step else "step", ylabel=unit)
+        axis.margins(y=0.1)
         axis.grid(alpha=0.3)
-        if len(histories) > 1:
-            axis.legend()
+        if len(histories) > 1 or len(curves) > 1:
+            axis.legend(fontsize="small")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -148,6 +152,38 @@ def plot_scaling(growth: dict[str, dict[str, dict[int, float]]], path: str | Pat
     axes[0][0].set_ylabel("seconds a round")
     axes[0][0].legend(fontsize="small", title="dotted: linear")
     figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path) -> None:
+    """Draws the curves of arms against real tokens, all tokens and FLOPs; each seed a thin line of the arm's colour.
+
+    Args:
+        runs: for each arm, its runs by seed.
+        path: the PNG to write.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4), layout="constrained", sharey=True)
+    titles = {
+        "real tokens": "Real text",
+        "all tokens": "With the stage before",
+        "FLOPs": "Compute, generation included",
+    }
+    for number, (arm, seeds) in enumerate(runs.items()):
+        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3], "linewidth": 1}
+        for place, run in enumerate(seeds.values()):
+            tokens, bits = (torch.tensor(values) for values in zip(*run.curve, strict=True))
+            label = arm if place == 0 else None
+            axes[0].plot(tokens, bits, label=label, **style)
+            axes[1].plot(tokens + run.earlier_tokens, bits, **style)
+            axes[2].plot(tokens * run.flops_per_token + run.earlier_flops, bits, **style)
+    finals = [run.final for seeds in runs.values() for run in seeds.values()]
+    for axis, (unit, title) in zip(axes, titles.items(), strict=True):
+        axis.set(title=title, xlabel=unit)
+        axis.grid(alpha=0.3)
+    if finals:
+        axes[0].set(ylabel="bits per byte, held-out text", ylim=(min(finals) - 0.1, min(finals) + 2.5))
+        axes[0].legend(fontsize="small", ncols=2)
+    figure.savefig(path, dpi=120)
     plt.close(figure)
 
 

@@ -65,6 +65,27 @@ def interpreter_texts() -> dict[str, bytes]:
     return {"english": prose.encode("utf-8"), "python": Path(argparse.__file__).read_bytes()}
 
 
+def deal_out(text: bytes, turns: list[str], block: int = 32_768) -> dict[str, bytes]:
+    """Deals a text out in blocks, so that its parts are alike even where the text changes along its length.
+
+    Args:
+        text: whose lines stay whole.
+        turns: who gets the first block, the second, and so on, again and again; a name may stand there several times.
+        block: bytes of a block at least; its last line is what it is.
+
+    Returns:
+        The text of each name, in order; empty where there were not enough blocks.
+    """
+    dealt: dict[str, list[bytes]] = {name: [] for name in turns}
+    blocks = size = 0
+    for line in text.splitlines(keepends=True):
+        dealt[turns[blocks % len(turns)]].append(line)
+        size += len(line)
+        if size >= block:
+            blocks, size = blocks + 1, 0
+    return {name: b"".join(lines) for name, lines in dealt.items()}
+
+
 def encode(text: bytes, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
     """Turns UTF-8 text into tokens.
 

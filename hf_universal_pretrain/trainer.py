@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,21 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotat
 from hf_universal_pretrain.callbacks import BufferEnrichmentCallback
 from hf_universal_pretrain.checkpoints import SaveFailed, mark_complete, unmark
 from hf_universal_pretrain.dataset import SyntheticUPDataset
-from hf_universal_pretrain.evaluation import bits_per_byte
+from hf_universal_pretrain.evaluation import probe_figures, text_figures
 from hf_universal_pretrain.health import HealthCallback, check_weights
 from hf_universal_pretrain.hub import claim_model_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.model_card import write_model_card
 from hf_universal_pretrain.output import write_run_file
 from hf_universal_pretrain.probe import causal_loss, has_causal_loss
-from hf_universal_pretrain.report import bits_results, results_table, wall_seconds, write_results
+from hf_universal_pretrain.report import (
+    bits_results,
+    probe_results,
+    probes_table,
+    results_table,
+    text_metrics,
+    wall_seconds,
+    write_results,
+)
 from hf_universal_pretrain.settings import run_settings
 
 
@@ -41,8 +49,11 @@ class BitsTrainer(Trainer):
 
     Args:
         eval_windows: for each text, `(count, length)` uint8 windows (see `evaluation.cut_windows`). Metrics are
-            `eval_NAME_bits_per_byte`, over the second half of each window. Every process evaluates all windows.
+            `eval_NAME_bits_per_byte`, over the second half of each window, and kin (see `report.text_metrics`). Every
+            process evaluates all windows.
         context_length: tokens in a training row.
+        eval_probes: names of `evaluation.PROBES` to measure too, as `eval_probe_NAME_bits_per_symbol` and kin.
+        probe_windows: windows of each probe, of `context_length` symbols.
         started_from: name of the model whose weights training starts from, for the card; None for random weights.
         compare_with: log histories of other runs, by name, to be drawn beside this one's.
         settings: of the run (see `settings.run_settings`), kept in each checkpoint; worked out if not given.
@@ -55,6 +66,8 @@ class BitsTrainer(Trainer):
         *,
         context_length: int,
         eval_windows: dict[str, Tensor] | None = None,
+        eval_probes: Sequence[str] = (),
+        probe_windows: int = 50,
         started_from: str | None = None,
         compare_with: dict[str, list[dict[str, float]]] | None = None,
         settings: dict[str, Any] | None = None,
@@ -69,6 +82,8 @@ class BitsTrainer(Trainer):
         self.settings = settings or run_settings(args, model, kwargs.get("processing_class"), dataset)
         self.context_length = context_length
         self.eval_windows = eval_windows or {}
+        self.eval_probes = eval_probes
+        self.probe_windows = probe_windows
         self.started_from = started_from
         self.compare_with = compare_with or {}
         hide_token(args)
@@ -83,14 +98,22 @@ class BitsTrainer(Trainer):
             logger.warning("accelerate has FSDP on GPUs only: each process holds a whole copy of the model (DDP).")
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
-        """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte`."""
+        """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
         began, metrics = time.perf_counter(), {}
+        batch, shown = (
+            self.args.per_device_eval_batch_size,
+            self.is_local_process_zero() and not self.args.disable_tqdm,
+        )
         for name, windows in self.eval_windows.items():
-            progress = f"Measuring {name}" if self.is_local_process_zero() and not self.args.disable_tqdm else None
-            bits = bits_per_byte(
-                self.model, self.processing_class, windows, self.args.per_device_eval_batch_size, progress
+            progress = f"Measuring {name}" if shown else None
+            figures = text_figures(self.model, self.processing_class, windows, batch, progress)
+            metrics |= text_metrics(f"{metric_key_prefix}_{name}", figures)
+        for name in self.eval_probes:
+            progress = f"Measuring {name}" if shown else None
+            figures = probe_figures(
+                self.model, self.processing_class, name, self.context_length, self.probe_windows, batch, progress
             )
-            metrics[f"{metric_key_prefix}_{name}_bits_per_byte"] = bits.mean().item()
+            metrics |= {f"{metric_key_prefix}_probe_{name}_{key}": value for key, value in figures.items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -206,13 +229,15 @@ class BitsTrainer(Trainer):
             self.save_model(_internal_call=True)
             self.save_state()
             if self.is_world_process_zero():
-                results = bits_results(self)
-                write_results(results, self.args.output_dir)
+                results, probes = bits_results(self), probe_results(self)
+                write_results(results, probes, self.args.output_dir)
                 write_model_card(self)
                 write_run_file(self.args.output_dir, self.settings, finished_at=self.state.global_step)
         if self.is_world_process_zero():
             if results:
                 print(results_table(results))
+            if probes:
+                print(probes_table(probes))
             print(f"The model is in {self.args.output_dir}")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

@@ -164,6 +164,15 @@ def transfer(
     return table
 
 
+@torch.no_grad()
+def shuffle_weights(model: PreTrainedModel, seed: int) -> None:
+    """Puts the weights of each tensor into random order, in place: the values stay, what they do together does not."""
+    random = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        order = torch.randperm(weight.numel(), generator=random)
+        weight.copy_(weight.flatten()[order].view_as(weight))
+
+
 def _transfer_rows(
     old: Tensor | None, new: Tensor, how: str, matches: dict[int, int], usable: list[int], random: torch.Generator
 ) -> str:

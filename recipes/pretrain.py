@@ -19,7 +19,7 @@ from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfi
 from hf_universal_pretrain.callbacks import TimeEstimateCallback
 from hf_universal_pretrain.cli import hub_errors, parse_args, push_model, train_and_finish, usage_errors, use_all_cores
 from hf_universal_pretrain.config import DATA_CONFIG_NAME, paper_settings
-from hf_universal_pretrain.evaluation import cut_windows
+from hf_universal_pretrain.evaluation import PROBES, choose_probes, cut_windows
 from hf_universal_pretrain.hub import claim_model_repository, find_file
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, check_fits, load_model
 from hf_universal_pretrain.output import checkpoint_to_resume
@@ -72,6 +72,13 @@ class ScriptArguments:
         },
     )
     eval_windows: int = field(default=50, metadata={"help": "Windows of each text, of context_length bytes."})
+    eval_probes: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Probes to measure too, at each evaluation (they take time): 'all', or some of "
+            f"{', '.join(PROBES)}."
+        },
+    )
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
     )
@@ -128,6 +135,7 @@ def main() -> None:
             model = build_model(config, args.seed, script.dry_run, trust)
         check_fits(model, tokenizer, data.context_length)
         dataset = SyntheticUPDataset(data, tokenizer)
+        probes = choose_probes(script.eval_probes, tokenizer, "--eval_probes")
         texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
         windows = {
             name: cut_windows(text, data.context_length, script.eval_windows, f"--eval_text {name}")
@@ -147,6 +155,8 @@ def main() -> None:
                 train_dataset=dataset,
                 processing_class=tokenizer,
                 eval_windows=windows,
+                eval_probes=probes,
+                probe_windows=script.eval_windows,
                 started_from=script.warm_start,
                 settings=settings,
                 callbacks=[TimeEstimateCallback()],

@@ -189,6 +189,44 @@ def test_machines_are_drawn_anew_when_due(small_data: SyntheticUPConfig) -> None
     assert gains[0] == gains[1] == gains[2] != gains[3] == gains[4] == gains[5] != gains[6]
 
 
+def test_without_iteration_nothing_of_the_buffer_is_read(small_data: SyntheticUPConfig) -> None:
+    """Machines that repeat what they read: what they write is noise or constant, as no row of the buffer is."""
+    data = dataclasses.replace(small_data, machines="lstm", ablation="no_iteration", burn_in_rounds=0, num_resets=0)
+    stream = SyntheticUPDataset(data)
+    stream.buffer.rows[:] = torch.arange(32)  # a mark that no noise has
+    seen = []
+
+    class Spy:
+        def generate(self, seeds, conditions, generator):
+            seen.append((seeds, conditions))
+            return conditions
+
+    stream.machines = [Spy()]
+    stream.enrich()
+    ((seeds, conditions),) = seen
+    constant = (conditions == conditions[:, :1]).all(1)
+    assert seeds.shape == (8, 8) and not (conditions == torch.arange(32)).all(1).any() and 0 < constant.sum() < 8
+    assert (stream.buffer.passes > 0).sum() == 8 and stream.buffer.passes.max() == 1
+
+
+def test_shuffled_positions_are_the_same_symbols_in_random_order(small_data: SyntheticUPConfig) -> None:
+    data = dataclasses.replace(small_data, ablation="shuffled_positions")
+    stream = SyntheticUPDataset(data)
+    stream.buffer.rows[:] = torch.arange(32)
+    tokens, labels = stream.draw(200)
+    assert torch.equal(tokens.sort(1).values, torch.arange(32).expand(200, 32)) and torch.equal(tokens, labels)
+    assert len(tokens.unique(dim=0)) == 200 and (tokens.float().mean(0) - 15.5).abs().max() < 3
+
+
+def test_a_state_from_before_a_setting_was_there_loads(small_data: SyntheticUPConfig) -> None:
+    state = SyntheticUPDataset(small_data).state_dict()
+    del state["config"]["ablation"]
+    SyntheticUPDataset(small_data).load_state_dict(state)
+    other = SyntheticUPDataset(dataclasses.replace(small_data, ablation="no_iteration"))
+    with pytest.raises(ValueError, match="ablation \\(was none, now no_iteration\\)"):
+        other.load_state_dict(state)
+
+
 def test_paper_preset_changes_its_buffer() -> None:
     """After 100 rounds nearly all rows have changed (the x-transformers wrapper: 0 of 80); constants differ."""
     dataset = SyntheticUPDataset(

@@ -92,7 +92,8 @@ def test_metadata_follow_the_results_unless_they_were_edited(trainer: UPTrainer)
 
     before, results = value(), ModelCard.load(readme(trainer)).data.eval_results
     assert [result.metric_type for result in results] == [
-        "bits_per_byte", "bits_per_byte_floor_uniform", "bits_per_byte_floor_kt"
+        "bits_per_byte", "bits_per_byte_floor_uniform", "bits_per_byte_floor_kt", "bits_per_byte_floor_best",
+        "bits_per_byte_whole", "bits_per_byte_last",
     ]  # fmt: skip
     assert results[0].dataset_type == "prose" and results[1].metric_value == 8.0
     trainer.state.log_history.append({"eval_prose_bits_per_byte": 1.25, "step": 4})

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 
 from hf_universal_pretrain import BufferEnrichmentCallback, SyntheticUPConfig, SyntheticUPDataset
-from hf_universal_pretrain.evaluation import bits_per_byte
+from hf_universal_pretrain.evaluation import bits_per_byte, probe_entry, probe_figures
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -137,8 +137,24 @@ def test_output_folder_is_complete_and_loads_without_this_package(make_trainer, 
     assert json.loads((tmp_path / "config.json").read_text())["use_cache"] is True
     assert SyntheticUPConfig.from_pretrained(tmp_path) == trainer.train_dataset.config
     texts = json.loads((tmp_path / "eval_results.json").read_text())["texts"]
-    assert texts["english"].keys() == {"bits_per_byte", "bits_per_byte_before", "floors", "windows", "context_length"}
+    assert texts["english"].keys() == {
+        "bits_per_byte", "bits_per_byte_before", "ci95", "floors", "whole", "last", "windows", "context_length",
+    }  # fmt: skip
     assert texts["english"]["floors"]["uniform"] == 8.0
+
+
+def test_probes_are_measured_with_the_texts(make_trainer, tmp_path: Path, capsys) -> None:
+    trainer = make_trainer(tmp_path, max_steps=1)
+    trainer.eval_probes, trainer.probe_windows = ["rep-1", "needle"], 5
+    trainer.train()
+    trainer.finish()
+    probes, shown = json.loads((tmp_path / "eval_results.json").read_text())["probes"], capsys.readouterr().out
+    assert probes.keys() == {"rep-1", "needle"}
+    for name, result in probes.items():
+        figures = probe_figures(trainer.model, trainer.processing_class, name, 32, 5)
+        assert result == {**probe_entry(figures, name, 32, 5), **figures}
+        assert f"| {name} | **{result['bits_per_symbol']:.3f}** |" in (tmp_path / "README.md").read_text()
+        assert f"{result['bits_per_symbol']:.3f} \u00b1" in shown
 
 
 def test_finish_measures_the_last_step_once(make_trainer, tmp_path: Path) -> None:

@@ -1,7 +1,36 @@
-"""Bits per byte on real text, beside what simple adaptive predictors reach on the same windows."""
+"""Bits per byte on real text and bits on probes, beside what simple adaptive predictors reach on the same windows."""
 
-from hf_universal_pretrain.evaluation.bits import bits_per_byte, cut_windows
-from hf_universal_pretrain.evaluation.floors import kt_bits, text_floors
+from hf_universal_pretrain.evaluation.bits import bits_per_byte, symbol_bits, text_bits
+from hf_universal_pretrain.evaluation.floors import floors, markov_bits
+from hf_universal_pretrain.evaluation.results import (
+    PROBES,
+    choose_probes,
+    make_probe,
+    probe_entry,
+    probe_figures,
+    text_entry,
+    text_figures,
+    text_floors,
+)
+from hf_universal_pretrain.evaluation.windows import cut_windows, mean_and_interval, position_masks, window_means
 
 
-__all__ = ["bits_per_byte", "cut_windows", "kt_bits", "text_floors"]
+__all__ = [
+    "PROBES",
+    "bits_per_byte",
+    "choose_probes",
+    "cut_windows",
+    "floors",
+    "make_probe",
+    "markov_bits",
+    "mean_and_interval",
+    "position_masks",
+    "probe_entry",
+    "probe_figures",
+    "symbol_bits",
+    "text_bits",
+    "text_entry",
+    "text_figures",
+    "text_floors",
+    "window_means",
+]

@@ -2,22 +2,21 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from hf_universal_pretrain.evaluation import bits_per_byte, cut_windows
+from hf_universal_pretrain.evaluation import (
+    PROBES,
+    bits_per_byte,
+    choose_probes,
+    cut_windows,
+    probe_figures,
+    symbol_bits,
+    text_bits,
+)
 from hf_universal_pretrain.modeling import build_config, build_model
 from hf_universal_pretrain.text import encode
-
-
-def test_windows_are_evenly_spaced_from_start_to_end() -> None:
-    text = bytes(range(100))
-    windows = cut_windows(text, 10, 4)
-    assert windows[:, 0].tolist() == [0, 30, 60, 90] and windows.shape == (4, 10)
-    assert windows[2].tolist() == list(range(60, 70))
-    assert cut_windows(b"abc", 3, 200).shape == (1, 3)
-    with pytest.raises(ValueError, match="--eval_text x has 3 bytes, less than one window of 4"):
-        cut_windows(b"abc", 4, 1, "--eval_text x")
 
 
 class Fixed(torch.nn.Module):
@@ -69,13 +68,73 @@ def test_tokens_cover_all_bytes_once(word_tokenizer: PreTrainedTokenizerFast) ->
 
 
 def test_bits_of_long_tokens_are_spread_over_their_bytes(word_tokenizer: PreTrainedTokenizerFast) -> None:
-    """A uniform model over V tokens pays log2 V a token: bits per byte = log2 V tokens / bytes of the second half."""
+    """A uniform model over V tokens pays log2 V a token: a byte costs log2 V / (bytes of its token), and all bytes but
+    those of the first token together cost log2 V for each other token."""
     text = b"the cat and the hat and the bat."
     window = torch.frombuffer(bytearray(text), dtype=torch.uint8).unsqueeze(0)
     vocabulary = len(word_tokenizer)
     ids, covered = encode(text, word_tokenizer)
-    judged = covered.cumsum(0) > len(text) // 2
-    expected = math.log2(vocabulary) * judged.sum() / covered[judged].sum()
     uniform = Fixed(torch.full((vocabulary,), 1 / vocabulary))
-    assert bits_per_byte(uniform, word_tokenizer, window).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert judged.sum() < len(text) // 2
+    bits = text_bits(uniform, word_tokenizer, window)[0]
+    expected = (math.log2(vocabulary) / covered).repeat_interleave(covered)
+    assert bits[: covered[0]].isnan().all() and covered.max() > 1
+    assert torch.allclose(bits[covered[0] :], expected[covered[0] :].double(), rtol=1e-5)
+    assert bits.nansum().item() == pytest.approx(math.log2(vocabulary) * (len(ids) - 1), rel=1e-5)
+    half = bits_per_byte(uniform, word_tokenizer, window).item()
+    assert half == pytest.approx(expected[16:].mean().item(), rel=1e-5)
+
+
+def test_bytes_of_cut_and_shared_characters(word_tokenizer: PreTrainedTokenizerFast) -> None:
+    """The window starts inside a dash and ends inside a u umlaut, both left out; the umlaut in the middle is two
+    tokens, and its two bytes share the bits of both."""
+    text = "\u2014 the \u00fc the \u00fc".encode()[1:-1]
+    window = torch.frombuffer(bytearray(text), dtype=torch.uint8).unsqueeze(0)
+    vocabulary = len(word_tokenizer)
+    bits = text_bits(Fixed(torch.full((vocabulary,), 1 / vocabulary)), word_tokenizer, window)[0]
+    assert bits[:2].isnan().all() and bits[-1].isnan()
+    umlaut = text.index("\u00fc".encode())
+    assert bits[umlaut : umlaut + 2].tolist() == pytest.approx([math.log2(vocabulary)] * 2, rel=1e-5)
+
+
+def test_bits_of_symbols_are_those_of_the_model(tokenizer: ByT5Tokenizer) -> None:
+    """Against the plain cross-entropy of the byte s as token s + 3."""
+    model = build_model(build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=1,n_positions=32"), 0).eval()
+    rows = torch.randint(256, (5, 20), generator=torch.Generator().manual_seed(0))
+    bits, right = symbol_bits(model, tokenizer, rows, batch_size=2)
+    with torch.no_grad():
+        logits = model(input_ids=rows + 3).logits[:, :-1]
+    nats = F.cross_entropy(logits.flatten(0, 1), (rows + 3)[:, 1:].flatten(), reduction="none").view(5, 19)
+    assert bits[:, 0].isnan().all() and torch.allclose(bits[:, 1:], (nats / math.log(2)).double(), atol=1e-5)
+    assert torch.equal(right[:, 1:], logits.argmax(-1) == (rows + 3)[:, 1:])
+
+
+class Copier(torch.nn.Module):
+    """Predicts, with probability 1/2, the token that stood `back` tokens before the one to come; else uniform."""
+
+    def __init__(self, vocabulary: int, back: int) -> None:
+        super().__init__()
+        self.vocabulary, self.back = vocabulary, back
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool):
+        likely = F.pad(input_ids, (self.back - 1, 0))[:, : input_ids.shape[1]]
+        chances = torch.full((*input_ids.shape, self.vocabulary), 0.5 / (self.vocabulary - 1))
+        return type("Output", (), {"logits": chances.scatter(-1, likely.unsqueeze(-1), 0.5).log()})
+
+
+def test_a_model_that_copies_has_the_induction_score_it_should(tokenizer: ByT5Tokenizer) -> None:
+    """One bit a symbol on the copy, right each time; log2(2 * 258) bits on the 31 judged symbols of the first string,
+    and one bit on the copy's first, which is not judged."""
+    figures = probe_figures(Copier(259, 32), tokenizer, "induction", 64, 40)
+    assert figures["bits_per_symbol"] == pytest.approx(1) and figures["accuracy"] == 1
+    assert figures["bits_saved"] == pytest.approx((31 * math.log2(516) + 1) / 32 - 1, abs=0.1)
+
+
+def test_probes_are_chosen_by_name(tokenizer: ByT5Tokenizer) -> None:
+    assert choose_probes(["sort", "all"], tokenizer, "--x") == ["sort", *(name for name in PROBES if name != "sort")]
+    with pytest.raises(ValueError, match="--x: unknown probe 'nonsense'"):
+        choose_probes(["nonsense"], tokenizer, "--x")
+    few = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1})))
+    with pytest.raises(ValueError, match="--x: probes need a tokenizer with at least 256 tokens"):
+        choose_probes(["sort"], few, "--x")
+    assert choose_probes([], few, "--x") == []

@@ -1,0 +1,127 @@
+"""What is measured of a model on a text or a probe, as plain dictionaries: the table's rows, the JSON's entries."""
+
+import zlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from hf_universal_pretrain.alphabet import usable_tokens
+from hf_universal_pretrain.evaluation.bits import symbol_bits, text_bits
+from hf_universal_pretrain.evaluation.floors import floors
+from hf_universal_pretrain.evaluation.probes import PIECES, probe_windows
+from hf_universal_pretrain.evaluation.tasks import TASKS
+from hf_universal_pretrain.evaluation.windows import mean_and_interval, position_masks, window_means
+
+
+SYMBOLS = 256
+REPETITIONS = ("rep-1", "rep-3", "rep-10")
+PROBES = (*PIECES, *REPETITIONS, *TASKS)
+
+
+def text_figures(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    windows: Tensor,
+    batch_size: int = 16,
+    progress: str | None = None,
+) -> dict[str, dict[str, float]]:
+    """`bits_per_byte` and `ci95` (half-width, over windows) for each of `position_masks`; arguments as for
+    `text_bits`."""
+    bits = text_bits(model, tokenizer, windows, batch_size, progress)
+    figures = {}
+    for name, mask in position_masks(windows.shape[1]).items():
+        mean, interval = mean_and_interval(window_means(bits, mask))
+        figures[name] = {"bits_per_byte": mean, "ci95": interval}
+    return figures
+
+
+def text_floors(windows: Tensor) -> dict[str, dict[str, float]]:
+    """The floors of windows of bytes (see `floors.floors`) for each of `position_masks`, in bits per byte."""
+    return floors(windows, position_masks(windows.shape[1]))
+
+
+def text_entry(
+    figures: dict[str, dict[str, float]], floors_of: dict[str, dict[str, float]], windows: Tensor
+) -> dict[str, Any]:
+    """One text's entry in the JSON: `bits_per_byte`, `ci95` and `floors` of the second half of each window, the same
+    under `whole` and `last`, `windows` (their number) and `context_length` (their bytes).
+
+    Args:
+        figures: from `text_figures`; what is missing stays missing.
+        floors_of: from `text_floors`.
+        windows: `(count, length)` uint8.
+    """
+    both = {name: {**figures.get(name, {}), "floors": floors_of[name]} for name in floors_of}
+    count, length = windows.shape
+    return {**both.pop("second_half"), **both, "windows": count, "context_length": length}
+
+
+def choose_probes(names: list[str], tokenizer: PreTrainedTokenizerBase, flag: str) -> list[str]:
+    """The probes that a flag names: `all` stands for each of `PROBES`.
+
+    Raises:
+        ValueError: for an unknown name, or a tokenizer with too few tokens for the symbols; the message names `flag`.
+    """
+    if names and len(usable_tokens(tokenizer)) < SYMBOLS:
+        raise ValueError(f"{flag}: probes need a tokenizer with at least {SYMBOLS} tokens that are not special")
+    names = [name for given in names for name in (PROBES if given == "all" else (given,))]
+    for name in names:
+        if name not in PROBES:
+            raise ValueError(f"{flag}: unknown probe {name!r}; choose from all, {', '.join(PROBES)}")
+    return list(dict.fromkeys(names))
+
+
+def make_probe(name: str, length: int, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The windows of a probe and the positions that it is judged on: the last one for the paper's, the whole window
+    for `rep-N`, the answers for tasks.
+
+    Args:
+        name: one of `PROBES`.
+        length: symbols in a window.
+        count: windows.
+        seed: of the probe; the same seed gives the same windows, whatever other probes are made.
+
+    Returns:
+        `(count, length)` integers below 256, and bool of the same shape.
+    """
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {seed}".encode()))
+    if name in TASKS:
+        return TASKS[name](count, length, generator)
+    rows = probe_windows(name, length, count, generator)
+    mask = position_masks(length)["whole" if name in REPETITIONS else "last"]
+    return rows, mask.expand(rows.shape)
+
+
+def probe_figures(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    length: int,
+    count: int,
+    batch_size: int = 16,
+    progress: str | None = None,
+) -> dict[str, float]:
+    """What a model reaches on a probe, over the positions that it is judged on.
+
+    Returns:
+        `bits_per_symbol`, `ci95`, `accuracy` (share of symbols for which the model holds the right one for the most
+        likely token); for tasks also `bits_saved`: bits a symbol of what is not judged (random symbols) less those of
+        what is. Of `induction` that is the induction score.
+    """
+    rows, mask = make_probe(name, length, count)
+    bits, right = symbol_bits(model, tokenizer, rows, batch_size, progress)
+    mean, interval = mean_and_interval(window_means(bits, mask))
+    figures = {"bits_per_symbol": mean, "ci95": interval}
+    figures["accuracy"] = window_means(right.double(), mask).nanmean().item()
+    if name in TASKS:
+        figures["bits_saved"] = window_means(bits, ~mask).nanmean().item() - mean
+    return figures
+
+
+def probe_entry(figures: dict[str, float], name: str, length: int, count: int) -> dict[str, Any]:
+    """One probe's entry in the JSON: `figures` (from `probe_figures`), `floors` at the same positions, `windows`,
+    `context_length`."""
+    rows, mask = make_probe(name, length, count)
+    return {**figures, "floors": floors(rows, {"judged": mask})["judged"], "windows": count, "context_length": length}

@@ -1,0 +1,55 @@
+"""Windows of text, the positions in them that are judged, and means over windows with their uncertainty."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def cut_windows(text: bytes, length: int, count: int, name: str = "text") -> Tensor:
+    """Cuts `count` windows of `length` bytes, evenly spaced from the start of the text to its end.
+
+    Returns:
+        `(count, length)` uint8; fewer windows where the text has fewer starting points.
+
+    Raises:
+        ValueError: if the text is shorter than one window.
+    """
+    if len(text) < length:
+        raise ValueError(f"{name} has {len(text)} bytes, less than one window of {length}: give a longer text")
+    data = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    starts = torch.linspace(0, len(text) - length, min(count, len(text) - length + 1), dtype=torch.float64)
+    return data[starts.long().unsqueeze(1) + torch.arange(length)]
+
+
+def position_masks(length: int) -> dict[str, Tensor]:
+    """The three sets of positions that texts are judged on, each `(length,)` bool.
+
+    `second_half` is the one that is printed: there a predictor has read at least half a window. `whole` leaves out the
+    first position, which nothing precedes. `last` is what the paper reports: it has the most to go by, and the
+    widest confidence interval.
+    """
+    position = torch.arange(length)
+    return {"second_half": position >= length // 2, "whole": position > 0, "last": position == length - 1}
+
+
+def window_means(bits: Tensor, mask: Tensor) -> Tensor:
+    """The mean of each window over the positions of `mask`, without those that are NaN (not judged).
+
+    Args:
+        bits: `(count, length)`.
+        mask: bool, `(length,)` or `(count, length)`.
+
+    Returns:
+        `(count,)`; NaN where nothing is left.
+    """
+    return torch.where(mask, bits, math.nan).nanmean(1)
+
+
+def mean_and_interval(values: Tensor) -> tuple[float, float]:
+    """The mean over windows and the half-width of its 95% confidence interval (1.96 standard errors).
+
+    The interval takes windows for independent; where they overlap, or stand in a few documents, it is too narrow.
+    """
+    values = values[~values.isnan()]
+    return values.mean().item(), 1.96 * values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
