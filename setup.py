@@ -32,6 +32,7 @@ setup(
         "jinja2",
         "pyarrow",
         "tqdm",
+        "psutil",
         "matplotlib",
     ],
     extras_require={

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RECIPE = (
     "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type",
     "lr_scheduler_kwargs", "warmup_steps", "optim", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
-    "max_grad_norm", "bf16", "fp16", "torch_compile", "seed",
+    "max_grad_norm", "bf16", "fp16", "torch_compile", "seed", "global_stream",
 )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def _pushed_as(model: str) -> str | None:
 def _training_settings(trainer: "BitsTrainer") -> dict[str, Any]:
     """Flags of the recipe that made this model, as its `--config` takes them."""
     settings = trainer.args.to_dict()
-    recipe = {key: settings[key] for key in RECIPE if settings[key] is not None}
+    recipe = {key: settings[key] for key in RECIPE if settings.get(key) is not None}
     synthetic = isinstance(trainer.train_dataset, SyntheticUPDataset)  # then the data's settings have the length
     return recipe if synthetic else {"context_length": trainer.context_length, **recipe}
 

@@ -55,13 +55,15 @@ def check_arguments(args: TrainingArguments) -> None:
         raise ValueError("--fp16 needs a GPU: leave it out, or give --bf16")
     if args.enable_jit_checkpoint:
         raise ValueError("--enable_jit_checkpoint: leave it out: SIGTERM saves a checkpoint without it")
+    if args.save_only_model:
+        raise ValueError("--save_only_model: leave it out: a run cannot go on from such checkpoints")
 
 
 def run_settings(
     args: TrainingArguments,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
-    dataset: Dataset,
+    dataset: Dataset | None,
     **others: Any,
 ) -> dict[str, Any]:
     """The settings of a run, flat and as JSON has them, by the names of their flags; `model.NAME` is the model's.

@@ -74,12 +74,9 @@ class BitsTrainer(Trainer):
         callbacks: list[TrainerCallback] | None = None,
         **kwargs: Any,
     ) -> None:
-        args, model, dataset = (kwargs[name] for name in ("args", "model", "train_dataset"))
-        if args.enable_jit_checkpoint:
-            raise ValueError(
-                "enable_jit_checkpoint: leave it out: the recipes save a checkpoint on SIGTERM by default"
-            )
-        self.settings = settings or run_settings(args, model, kwargs.get("processing_class"), dataset)
+        args, model = kwargs["args"], kwargs["model"]
+        tokenizer, dataset = kwargs.get("processing_class"), kwargs.get("train_dataset")
+        self.settings = settings or run_settings(args, model, tokenizer, dataset)
         self.context_length = context_length
         self.eval_windows = eval_windows or {}
         self.eval_probes = eval_probes
@@ -125,6 +122,12 @@ class BitsTrainer(Trainer):
             with self._saving(self.args.output_dir):
                 write_run_file(self.args.output_dir, self.settings)
         return super().train(*args, **kwargs)
+
+    # The stock method evaluates at the start of a run that goes on, too, which early stopping would count.
+    def _evaluate(self, *args: Any, skip_scheduler: bool = False, **kwargs: Any) -> dict[str, float]:
+        if skip_scheduler and self.state.global_step:
+            return {}
+        return super()._evaluate(*args, skip_scheduler=skip_scheduler, **kwargs)
 
     # The stock method takes intervals of logging, evaluation and saving from the checkpoint, whatever was asked for.
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:

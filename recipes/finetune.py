@@ -148,6 +148,7 @@ def main() -> None:
                 args.eval_strategy,
                 args.eval_steps,
             )
+            args.restore_callback_states_from_checkpoint = True  # a run that goes on stays as patient as it was
         trust = script.trust_remote_code
         old_tokenizer = build_tokenizer(script.model, "--model", trust)
         tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer

@@ -84,6 +84,7 @@ PRETRAIN = {
     "replayed stream": (["--ignore_data_skip", "false"], "ignore_data_skip must stay on"),
     "half precision without a GPU": (["--fp16"], "--fp16 needs a GPU"),
     "another way to save on SIGTERM": (["--enable_jit_checkpoint"], "--enable_jit_checkpoint: leave it out"),
+    "checkpoints that are none": (["--save_only_model"], "--save_only_model: leave it out"),
     "no windows": (["--eval_windows", "0"], "--eval_windows"),
     "text missing": (["--eval_text", "a=nowhere.txt"], "--eval_text: cannot read nowhere.txt"),
     "text missing, in Greek": (["--eval_text", "α=πουθενά.txt"], "--eval_text: cannot read πουθενά.txt"),

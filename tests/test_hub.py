@@ -51,7 +51,8 @@ def show(done: subprocess.CompletedProcess) -> None:
 
 
 def output_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    """What is to be pushed: all but checkpoints and `_run.json`, which says whose folder it is."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "_run.json"}
 
 
 def test_a_run_is_pushed_whole_and_loads_bit_equal_without_this_package(run, hub: HubServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import math
 import os
 import signal
@@ -21,7 +22,7 @@ from hf_universal_pretrain.interrupts import StopOnSignal
 from hf_universal_pretrain.text import TokenBlocks
 from hf_universal_pretrain.trainer import BitsTrainer
 from tests.conftest import ROOT
-from tests.test_bad_input import RUN
+from tests.test_bad_input import RUN, TUNE
 
 
 class At(TrainerCallback):
@@ -162,6 +163,30 @@ def test_fine_tuning_goes_on_exactly(make_model, tokenizer, tmp_path: Path) -> N
     torch.manual_seed(999)
     trainer(tmp_path / "again").train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-7"))
     assert same_weights(tmp_path / "whole" / "checkpoint-10", tmp_path / "again" / "checkpoint-10")
+
+
+def test_fine_tuning_stays_as_patient_as_it_was(tmp_path: Path, monkeypatch) -> None:
+    """Killed between two evaluations without a new best, it stops after the same step: the best one and 3 more."""
+    (tmp_path / "text").write_text("It was the best of times. " * 200)
+    assert recipe("pretrain.py", [*RUN, "--output_dir", str(tmp_path / "run")], monkeypatch) == 0
+    flags = [*TUNE, "--train_file", str(tmp_path / "text"), "--model", str(tmp_path / "run"), "--max_steps", "20"]
+    flags += ["--early_stopping_patience", "3", "--eval_steps", "2", "--learning_rate", "0"]
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert recipe("finetune.py", [*flags, "--output_dir", str(whole)], monkeypatch) == 0
+
+    class Killed(Exception):
+        pass
+
+    def die(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 5:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(StopOnSignal, "on_step_begin", die)
+        recipe("finetune.py", [*flags, "--output_dir", str(again)], monkeypatch)
+    assert recipe("finetune.py", [*flags, "--output_dir", str(again)], monkeypatch) == 0
+    steps = [json.loads((run / "trainer_state.json").read_text())["global_step"] for run in (whole, again)]
+    assert steps == [8, 8]
 
 
 # ---- A full disk ----
