@@ -6,7 +6,7 @@ same order, so arms are compared seed by seed, and intervals are over those pair
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -28,7 +28,7 @@ class Run:
     earlier_flops: float = 0.0  # of training on them and of generating them
     generation_flops: float = 0.0  # of these, those of generating
     earlier_seconds: float = 0.0  # wall time of the stage before
-    details: dict[str, Any] = field(default_factory=dict)
+    generation_seconds: float = 0.0  # of that, spent on generating: many families make no matrix products
 
     @property
     def final(self) -> float:
@@ -114,7 +114,7 @@ def compare(runs: dict[int, Run], reference: dict[int, Run], shares: list[float]
         entry["targets"][share] = {"reached": len(found), "seeds": len(seeds)}
         for name in ("real_tokens", "all_tokens", "flops") if found else ():
             entry["targets"][share][name] = math.exp(mean(math.log(max(ratio[name], 1e-9)) for ratio in found))
-    for name in ("earlier_tokens", "earlier_flops", "generation_flops", "earlier_seconds"):
+    for name in ("earlier_tokens", "earlier_flops", "generation_flops", "earlier_seconds", "generation_seconds"):
         entry[name] = mean(getattr(run, name) for run in runs.values())
     return entry
 
@@ -128,7 +128,7 @@ def markdown(results: dict[str, dict[str, Any]], shares: list[float]) -> str:
     head = ["arm", "rate", "final bits (seeds)", "gap (95 %)"]
     head += [f"real tokens to {share:.0%}" for share in shares]
     head += [f"all tokens to {shares[-1]:.0%}", f"FLOPs to {shares[-1]:.0%}"]
-    head += ["tokens before", "FLOPs before (generating)"]
+    head += ["tokens before", "FLOPs before (generating)", "time before (generating)"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
 
     def ratio(result: dict[str, Any], share: float, name: str) -> str:
@@ -147,9 +147,10 @@ def markdown(results: dict[str, dict[str, Any]], shares: list[float]) -> str:
         cells.append(f"{gap['mean']:+.3f}{interval}" if gap else "-")
         cells += [ratio(result, share, "real_tokens") for share in shares]
         cells += [ratio(result, shares[-1], "all_tokens"), ratio(result, shares[-1], "flops")]
-        share = result["generation_flops"] / result["earlier_flops"] if result["earlier_flops"] else 0.0
         cells.append(f"{result['earlier_tokens']:,.0f}")
-        cells.append(f"{result['earlier_flops']:.1e} ({share:.0%})" if result["earlier_flops"] else "0")
+        for unit, form in (("flops", ".1e"), ("seconds", ",.0f")):
+            spent, generating = result[f"earlier_{unit}"], result[f"generation_{unit}"]
+            cells.append(f"{spent:{form}} ({generating / spent:.0%})" if spent else "0")
         lines.append("| " + " | ".join(cells) + " |")
     failed = [arm for arm, result in results.items() if result.get("failed")]
     return "\n".join(lines) + (f"\n\nFailed, in part or whole: {', '.join(failed)}." if failed else "")

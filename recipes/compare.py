@@ -277,6 +277,8 @@ class Experiment:
                 rounds = max(entry.get("rounds", 0) for entry in state["log_history"])
                 symbols = rounds * data.source_batch * data.context_length
                 run.generation_flops = symbols * generation_flops_per_symbol(data)
+                shares = [entry["generation_share"] for entry in state["log_history"] if "generation_share" in entry]
+                run.generation_seconds = shares[-1] * run.earlier_seconds
             else:
                 run.earlier_tokens = state["global_step"] * rows_a_step(before) * length
             run.earlier_flops = run.earlier_tokens * flops + run.generation_flops

@@ -22,7 +22,7 @@ seeds: [0]
 learning_rates: [1.0e-2]
 sweep_steps: 4
 pretrain: {max_steps: 4, per_device_train_batch_size: 4, use_cpu: true, source_batch: 8, buffer_size: 32,
-    burn_in_rounds: 1, machines: context_tree, eval_windows: 2, logging_steps: 1}
+    burn_in_rounds: 1, machines: "lstm=0.5,context_tree=0.5", hidden_size: 16, eval_windows: 2, logging_steps: 1}
 finetune: {max_steps: 20, per_device_train_batch_size: 4, use_cpu: true, eval_windows: 4, warmup_steps: 2}
 """
 
@@ -112,7 +112,9 @@ def test_arms_are_what_they_say(run_recipe, config, tmp_path: Path) -> None:
         assert result["sweep"].keys() == {"0.001", "0.01"} and not result["failed"]
         assert result["learning_rate"] == 0.01 and result["rate_at_edge"]
         assert result["earlier_tokens"] == (0 if arm == "scratch" else 4 * 4 * 32)
-        assert (result["generation_flops"] > 0) == (arm not in ("scratch", "text"))
+        assert (
+            (result["generation_flops"] > 0) == (result["generation_seconds"] > 0) == (arm not in ("scratch", "text"))
+        )
     ups = [results[arm]["curves"]["0"][0][1] for arm in ("up", "still", "shuffled", "text")]
     assert len(set(ups)) == 4  # four different models to start from
     up = AutoModelForCausalLM.from_pretrained(tmp_path / "out/up/seed-0/before").state_dict()
