@@ -1,6 +1,8 @@
 """`compare.py` as a user runs it: processes of their own, interrupted and started again."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,14 +99,16 @@ def test_failed_arms_are_kept_and_finished_runs_skipped(run_recipe, config, tmp_
 
 
 @pytest.mark.slow
-def test_arms_are_what_they_say(run_recipe, config, tmp_path: Path) -> None:
+@pytest.mark.timeout(1800)
+def test_arms_are_what_they_say(config, tmp_path: Path) -> None:
     arms = "  scratch: {}\n  up: {pretrain: {}}\n  text: {text: true}\n  still: {pretrain: {ablation: no_iteration}}\n"
     arms += (
         "  shuffled: {weights_of: up, shuffle_weights: true}\n  partly: {weights_of: up, finetune: {transfer: mlp}}\n"
     )
     flags = config(arms)
     more = ["--learning_rates", "1e-3", "1e-2", "--jobs", "2"]
-    done = run_recipe("compare.py", *flags, *more, cwd=tmp_path)
+    command = [sys.executable, ROOT / "recipes/compare.py", *flags, *more]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out/comparison.json").read_text())["arms"]
     assert list(results) == ["scratch", "up", "text", "still", "shuffled", "partly"]
