@@ -11,6 +11,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
+
+from hf_universal_pretrain.config import SyntheticUPConfig
+from hf_universal_pretrain.modeling import build_model, read_config
+from hf_universal_pretrain.plan import generation_flops_per_symbol, training_flops_per_token
+from hf_universal_pretrain.report import synthetic_tokens, wall_seconds
+
 
 # 97.5% quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal one is near enough
 T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -40,6 +47,40 @@ def read_curve(folder: Path, key: str, tokens_per_step: int) -> Curve:
     history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     points = {entry["step"] * tokens_per_step: entry[key] for entry in history if key in entry}
     return sorted(points.items())
+
+
+def read_run(folder: Path, before: Path, key: str, context_length: int) -> Run:
+    """A finished run of real-text training.
+
+    Args:
+        folder: of the run.
+        before: of the run whose model it started from; one without `trainer_state.json` cost nothing.
+        key: name of the metric.
+        context_length: tokens in a row.
+    """
+    flops = training_flops_per_token(build_model(read_config(str(folder)), seed=0, empty=True), context_length)
+    run = Run(read_curve(folder, key, _rows_a_step(folder) * context_length), flops)
+    if (before / "trainer_state.json").is_file():
+        state = json.loads((before / "trainer_state.json").read_text(encoding="utf-8"))
+        run.earlier_seconds = wall_seconds(state["log_history"])
+        run.earlier_tokens = synthetic_tokens(state)
+        if run.earlier_tokens:  # generated; without the rows that a band has had drawn again
+            data = SyntheticUPConfig.from_pretrained(before)
+            rounds = max(entry.get("rounds", 0) for entry in state["log_history"])
+            symbols = rounds * data.source_batch * data.context_length
+            run.generation_flops = symbols * generation_flops_per_symbol(data)
+            shares = [entry["generation_share"] for entry in state["log_history"] if "generation_share" in entry]
+            run.generation_seconds = shares[-1] * run.earlier_seconds
+        else:
+            run.earlier_tokens = state["global_step"] * _rows_a_step(before) * context_length
+        run.earlier_flops = run.earlier_tokens * flops + run.generation_flops
+    return run
+
+
+def _rows_a_step(folder: Path) -> int:
+    """Rows in an optimizer step of a finished run, as its `training_args.bin` tells."""
+    args = torch.load(folder / "training_args.bin", map_location="cpu", weights_only=False)
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def tokens_to_reach(curve: Curve, target: float) -> float | None:

@@ -1,8 +1,11 @@
 """`compare.py` as a user runs it: processes of their own, interrupted and started again."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +99,37 @@ def test_failed_arms_are_kept_and_finished_runs_skipped(run_recipe, config, tmp_
     again = run_recipe("compare.py", *flags, "--only", "scratch", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert finished.stat().st_mtime_ns == written and "| scratch | 0.01 |" in again.stdout
+
+
+def processes_in(folder: Path) -> int:
+    """How many processes run in a folder."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found += (process / "cwd").resolve() == folder.resolve()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_stopped_it_leaves_no_run_behind_and_goes_on(config, tmp_path: Path) -> None:
+    flags = config("  scratch: {}\n  other: {finetune: {weight_decay: 0.1}}\n")
+    settings = tmp_path / "c.yaml"
+    settings.write_text(settings.read_text().replace("max_steps: 20", "max_steps: 400, save_steps: 10"))
+    command = [sys.executable, ROOT / "recipes/compare.py", *flags]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    run = tmp_path / "out/scratch/seed-0/rate-0.01"
+    while not list(run.glob("checkpoint-*/trainer_state.json")):
+        time.sleep(0.1)
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert processes_in(tmp_path) == 0 and not (tmp_path / "out/other").exists()
+    assert not (run / "eval_results.json").exists()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    curve = json.loads((tmp_path / "out/comparison.json").read_text())["arms"]["scratch"]["curves"]["0"]
+    assert curve[0][0] == 0 and curve[-1][0] == 400 * 4 * 32  # one curve, from before the stop to the end
 
 
 @pytest.mark.slow
