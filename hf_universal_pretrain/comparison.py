@@ -6,10 +6,17 @@ same order, so arms are compared seed by seed, and intervals are over those pair
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+import torch
+
+from hf_universal_pretrain.config import SyntheticUPConfig
+from hf_universal_pretrain.modeling import build_model, read_config
+from hf_universal_pretrain.plan import generation_flops_per_symbol, training_flops_per_token
+from hf_universal_pretrain.report import synthetic_tokens, wall_seconds
 
 
 # 97.5% quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal one is near enough
@@ -28,7 +35,7 @@ class Run:
     earlier_flops: float = 0.0  # of training on them and of generating them
     generation_flops: float = 0.0  # of these, those of generating
     earlier_seconds: float = 0.0  # wall time of the stage before
-    details: dict[str, Any] = field(default_factory=dict)
+    generation_seconds: float = 0.0  # of that, spent on generating: many families make no matrix products
 
     @property
     def final(self) -> float:
@@ -40,6 +47,40 @@ def read_curve(folder: Path, key: str, tokens_per_step: int) -> Curve:
     history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     points = {entry["step"] * tokens_per_step: entry[key] for entry in history if key in entry}
     return sorted(points.items())
+
+
+def read_run(folder: Path, before: Path, key: str, context_length: int) -> Run:
+    """A finished run of real-text training.
+
+    Args:
+        folder: of the run.
+        before: of the run whose model it started from; one without `trainer_state.json` cost nothing.
+        key: name of the metric.
+        context_length: tokens in a row.
+    """
+    flops = training_flops_per_token(build_model(read_config(str(folder)), seed=0, empty=True), context_length)
+    run = Run(read_curve(folder, key, _rows_a_step(folder) * context_length), flops)
+    if (before / "trainer_state.json").is_file():
+        state = json.loads((before / "trainer_state.json").read_text(encoding="utf-8"))
+        run.earlier_seconds = wall_seconds(state["log_history"])
+        run.earlier_tokens = synthetic_tokens(state)
+        if run.earlier_tokens:  # generated; without the rows that a band has had drawn again
+            data = SyntheticUPConfig.from_pretrained(before)
+            rounds = max(entry.get("rounds", 0) for entry in state["log_history"])
+            symbols = rounds * data.source_batch * data.context_length
+            run.generation_flops = symbols * generation_flops_per_symbol(data)
+            shares = [entry["generation_share"] for entry in state["log_history"] if "generation_share" in entry]
+            run.generation_seconds = shares[-1] * run.earlier_seconds
+        else:
+            run.earlier_tokens = state["global_step"] * _rows_a_step(before) * context_length
+        run.earlier_flops = run.earlier_tokens * flops + run.generation_flops
+    return run
+
+
+def _rows_a_step(folder: Path) -> int:
+    """Rows in an optimizer step of a finished run, as its `training_args.bin` tells."""
+    args = torch.load(folder / "training_args.bin", map_location="cpu", weights_only=False)
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def tokens_to_reach(curve: Curve, target: float) -> float | None:
@@ -114,7 +155,7 @@ def compare(runs: dict[int, Run], reference: dict[int, Run], shares: list[float]
         entry["targets"][share] = {"reached": len(found), "seeds": len(seeds)}
         for name in ("real_tokens", "all_tokens", "flops") if found else ():
             entry["targets"][share][name] = math.exp(mean(math.log(max(ratio[name], 1e-9)) for ratio in found))
-    for name in ("earlier_tokens", "earlier_flops", "generation_flops", "earlier_seconds"):
+    for name in ("earlier_tokens", "earlier_flops", "generation_flops", "earlier_seconds", "generation_seconds"):
         entry[name] = mean(getattr(run, name) for run in runs.values())
     return entry
 
@@ -128,7 +169,7 @@ def markdown(results: dict[str, dict[str, Any]], shares: list[float]) -> str:
     head = ["arm", "rate", "final bits (seeds)", "gap (95 %)"]
     head += [f"real tokens to {share:.0%}" for share in shares]
     head += [f"all tokens to {shares[-1]:.0%}", f"FLOPs to {shares[-1]:.0%}"]
-    head += ["tokens before", "FLOPs before (generating)"]
+    head += ["tokens before", "FLOPs before (generating)", "time before (generating)"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
 
     def ratio(result: dict[str, Any], share: float, name: str) -> str:
@@ -147,9 +188,10 @@ def markdown(results: dict[str, dict[str, Any]], shares: list[float]) -> str:
         cells.append(f"{gap['mean']:+.3f}{interval}" if gap else "-")
         cells += [ratio(result, share, "real_tokens") for share in shares]
         cells += [ratio(result, shares[-1], "all_tokens"), ratio(result, shares[-1], "flops")]
-        share = result["generation_flops"] / result["earlier_flops"] if result["earlier_flops"] else 0.0
         cells.append(f"{result['earlier_tokens']:,.0f}")
-        cells.append(f"{result['earlier_flops']:.1e} ({share:.0%})" if result["earlier_flops"] else "0")
+        for unit, form in (("flops", ".1e"), ("seconds", ",.0f")):
+            spent, generating = result[f"earlier_{unit}"], result[f"generation_{unit}"]
+            cells.append(f"{spent:{form}} ({generating / spent:.0%})" if spent else "0")
         lines.append("| " + " | ".join(cells) + " |")
     failed = [arm for arm, result in results.items() if result.get("failed")]
     return "\n".join(lines) + (f"\n\nFailed, in part or whole: {', '.join(failed)}." if failed else "")

@@ -13,6 +13,7 @@ from hf_universal_pretrain.inspection import RowFigures
 
 matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import EngFormatter  # noqa: E402
 
 
 SUFFIX = "_bits_per_byte"
@@ -68,9 +69,12 @@ def plot_runs(
                 axis.plot(*zip(*points, strict=True) if points else ((), ()), label=label, **style)
         for (name, bits), color in zip(floors.get(title, {}).items(), ("0.75", "0.55", "0.35"), strict=False):
             axis.axhline(bits, color=color, linestyle="--", linewidth=1)
-            axis.annotate(name, (0.99, bits), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=color)
+            side = "top" if name == "best" else "bottom"  # it lies close under the one before
+            axis.annotate(name, (0.99, bits), xycoords=("axes fraction", "data"), ha="right", va=side, color=color)
         unit = {"Training loss": "bits per token", "probes": "bits per symbol"}.get(title, "bits per byte")
         axis.set(title=title, xlabel="synthetic tokens" if tokens_per_step else "step", ylabel=unit)
+        if tokens_per_step:
+            axis.xaxis.set_major_formatter(EngFormatter())
         axis.margins(y=0.1)
         axis.grid(alpha=0.3)
         if len(histories) > 1 or len(curves) > 1:
@@ -179,6 +183,7 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path) -> None:
     finals = [run.final for seeds in runs.values() for run in seeds.values()]
     for axis, (unit, title) in zip(axes, titles.items(), strict=True):
         axis.set(title=title, xlabel=unit)
+        axis.xaxis.set_major_formatter(EngFormatter())
         axis.grid(alpha=0.3)
     if finals:
         axes[0].set(ylabel="bits per byte, held-out text", ylim=(min(finals) - 0.1, min(finals) + 2.5))

@@ -28,6 +28,7 @@ results, and tried again next time. Arms that `--only` leaves out keep the runs 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -43,13 +44,10 @@ import torch
 from tqdm import tqdm
 from transformers import TrainingArguments
 
-from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.cli import hub_errors, parse_args, usage_errors
-from hf_universal_pretrain.comparison import Run, compare, markdown, read_curve
-from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, load_model, read_config
-from hf_universal_pretrain.plan import generation_flops_per_symbol, training_flops_per_token
+from hf_universal_pretrain.comparison import Run, compare, markdown, read_curve, read_run
+from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, load_model
 from hf_universal_pretrain.plotting import plot_comparison
-from hf_universal_pretrain.report import synthetic_tokens, wall_seconds
 from hf_universal_pretrain.text import deal_out, read_text
 from hf_universal_pretrain.transfer import shuffle_weights
 
@@ -125,6 +123,7 @@ class Experiment:
         self.script, self.bar = script, bar
         self.root = Path(script.output_dir)
         self.starts_runs = True
+        self.under_way: set[subprocess.Popen] = set()
         self.locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     # ---- What all arms share ----
@@ -176,11 +175,22 @@ class Experiment:
                 log.write(" ".join(command) + "\n")
                 log.flush()
                 environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **cores}
-                done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-            if done.returncode:
-                raise Failed(f"{name}: {recipe} ended with status {done.returncode}: {last_words(folder)}")
+                process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+                self.under_way.add(process)
+                status = process.wait()
+                self.under_way.remove(process)
+            if not self.starts_runs:
+                raise NotRun(name)
+            if status:
+                raise Failed(f"{name}: {recipe} ended with status {status}: {last_words(folder)}")
             self.bar.write(f"{name}: {time.perf_counter() - began:.0f} s")
             return folder
+
+    def stop(self) -> None:
+        """Ends the runs that are under way, and starts no others."""
+        self.starts_runs = False
+        for process in list(self.under_way):
+            process.terminate()
 
     def stage_one(self, arm: str, seed: int) -> Path:
         """The folder of the model that an arm's real-text stage starts from."""
@@ -261,32 +271,9 @@ class Experiment:
 
     def read(self, arm: str, seed: int, folder: Path) -> Run:
         """The figures of a finished run, with the cost of what it started from."""
-        length = self.script.context_length
-        model = build_model(read_config(str(folder)), seed=0, empty=True)
-        flops = training_flops_per_token(model, length)
-        run = Run(read_curve(folder, METRIC, rows_a_step(folder) * length), flops)
-        before = self.stage_one(arm, seed)
-        if self.script.arms[arm].get("shuffle_weights"):
-            before = self.stage_one(self.script.arms[arm]["weights_of"], seed)
-        if (before / "trainer_state.json").is_file():
-            state = json.loads((before / "trainer_state.json").read_text(encoding="utf-8"))
-            run.earlier_seconds = wall_seconds(state["log_history"])
-            run.earlier_tokens = synthetic_tokens(state)
-            if run.earlier_tokens:  # generated; without the rows that a band has had drawn again
-                data = SyntheticUPConfig.from_pretrained(before)
-                rounds = max(entry.get("rounds", 0) for entry in state["log_history"])
-                symbols = rounds * data.source_batch * data.context_length
-                run.generation_flops = symbols * generation_flops_per_symbol(data)
-            else:
-                run.earlier_tokens = state["global_step"] * rows_a_step(before) * length
-            run.earlier_flops = run.earlier_tokens * flops + run.generation_flops
-        return run
-
-
-def rows_a_step(folder: Path) -> int:
-    """Rows in an optimizer step of a finished run, as its `training_args.bin` tells."""
-    args = torch.load(folder / "training_args.bin", map_location="cpu", weights_only=False)
-    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        spec = self.script.arms[arm]
+        before = self.stage_one(spec["weights_of"] if "weights_of" in spec else arm, seed)
+        return read_run(folder, before, METRIC, self.script.context_length)
 
 
 def words(flags: dict[str, Any]) -> list[str]:
@@ -340,10 +327,15 @@ def main() -> None:
         measured = {arm: experiment.measure(arm) for arm in script.arms if arm not in chosen}
         measured = {arm: found for arm, found in measured.items() if found["runs"]}
         experiment.starts_runs = True
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         with ThreadPoolExecutor(script.jobs) as pool:
-            for arm, found in zip(chosen, pool.map(experiment.measure, chosen), strict=True):
-                measured[arm] = found
-                table = write_results(experiment.root, script, measured)
+            try:
+                for arm, found in zip(chosen, pool.map(experiment.measure, chosen), strict=True):
+                    measured[arm] = found
+                    table = write_results(experiment.root, script, measured)
+            except BaseException:  # interrupted: without this, the pool would go on to the end
+                experiment.stop()
+                raise
     print(f"{table}\n\nThe results are in {experiment.root}/comparison.json, .md and .png")
     if any(measured[arm]["failed"] for arm in chosen):
         raise SystemExit(1)

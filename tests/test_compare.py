@@ -1,6 +1,11 @@
 """`compare.py` as a user runs it: processes of their own, interrupted and started again."""
 
+import contextlib
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +27,7 @@ seeds: [0]
 learning_rates: [1.0e-2]
 sweep_steps: 4
 pretrain: {max_steps: 4, per_device_train_batch_size: 4, use_cpu: true, source_batch: 8, buffer_size: 32,
-    burn_in_rounds: 1, machines: context_tree, eval_windows: 2, logging_steps: 1}
+    burn_in_rounds: 1, machines: "lstm=0.5,context_tree=0.5", hidden_size: 16, eval_windows: 2, logging_steps: 1}
 finetune: {max_steps: 20, per_device_train_batch_size: 4, use_cpu: true, eval_windows: 4, warmup_steps: 2}
 """
 
@@ -96,15 +101,48 @@ def test_failed_arms_are_kept_and_finished_runs_skipped(run_recipe, config, tmp_
     assert finished.stat().st_mtime_ns == written and "| scratch | 0.01 |" in again.stdout
 
 
+def processes_in(folder: Path) -> int:
+    """How many processes run in a folder."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found += (process / "cwd").resolve() == folder.resolve()
+    return found
+
+
 @pytest.mark.slow
-def test_arms_are_what_they_say(run_recipe, config, tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+def test_stopped_it_leaves_no_run_behind_and_goes_on(config, tmp_path: Path) -> None:
+    flags = config("  scratch: {}\n  other: {finetune: {weight_decay: 0.1}}\n")
+    settings = tmp_path / "c.yaml"
+    settings.write_text(settings.read_text().replace("max_steps: 20", "max_steps: 400, save_steps: 10"))
+    command = [sys.executable, ROOT / "recipes/compare.py", *flags]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    run = tmp_path / "out/scratch/seed-0/rate-0.01"
+    while not list(run.glob("checkpoint-*/trainer_state.json")):
+        time.sleep(0.1)
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert processes_in(tmp_path) == 0 and not (tmp_path / "out/other").exists()
+    assert not (run / "eval_results.json").exists()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    curve = json.loads((tmp_path / "out/comparison.json").read_text())["arms"]["scratch"]["curves"]["0"]
+    assert curve[0][0] == 0 and curve[-1][0] == 400 * 4 * 32  # one curve, from before the stop to the end
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_arms_are_what_they_say(config, tmp_path: Path) -> None:
     arms = "  scratch: {}\n  up: {pretrain: {}}\n  text: {text: true}\n  still: {pretrain: {ablation: no_iteration}}\n"
     arms += (
         "  shuffled: {weights_of: up, shuffle_weights: true}\n  partly: {weights_of: up, finetune: {transfer: mlp}}\n"
     )
     flags = config(arms)
     more = ["--learning_rates", "1e-3", "1e-2", "--jobs", "2"]
-    done = run_recipe("compare.py", *flags, *more, cwd=tmp_path)
+    command = [sys.executable, ROOT / "recipes/compare.py", *flags, *more]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out/comparison.json").read_text())["arms"]
     assert list(results) == ["scratch", "up", "text", "still", "shuffled", "partly"]
@@ -112,7 +150,9 @@ def test_arms_are_what_they_say(run_recipe, config, tmp_path: Path) -> None:
         assert result["sweep"].keys() == {"0.001", "0.01"} and not result["failed"]
         assert result["learning_rate"] == 0.01 and result["rate_at_edge"]
         assert result["earlier_tokens"] == (0 if arm == "scratch" else 4 * 4 * 32)
-        assert (result["generation_flops"] > 0) == (arm not in ("scratch", "text"))
+        assert (
+            (result["generation_flops"] > 0) == (result["generation_seconds"] > 0) == (arm not in ("scratch", "text"))
+        )
     ups = [results[arm]["curves"]["0"][0][1] for arm in ("up", "still", "shuffled", "text")]
     assert len(set(ups)) == 4  # four different models to start from
     up = AutoModelForCausalLM.from_pretrained(tmp_path / "out/up/seed-0/before").state_dict()
