@@ -48,7 +48,8 @@ class HealthCallback(TrainerCallback):
             raise TrainingDiverged(_diverged(f"the loss is {logs['loss']}", state.global_step))
         dataset = train_dataloader.dataset if train_dataloader is not None else None
         if isinstance(dataset, SyntheticUPDataset):
-            dead = dead_share(dataset.buffer.rows)
+            with dataset.side.access():
+                dead = dead_share(dataset.buffer.rows)
             if dead > COLLAPSED and not self.warned:
                 logger.warning(
                     f"Step {state.global_step}: the buffer has collapsed: {dead:.0%} of its rows are constant or "

@@ -42,16 +42,20 @@ def test_contestants_take_turns(benchmark) -> None:
 
 
 def test_peak_memory_is_that_of_the_work(benchmark) -> None:
+    import benchmark_training
+
     def work() -> None:
         torch.ones(25_000_000).sum()
 
-    assert 100 <= benchmark.peak_megabytes(work) < 130
+    assert 100 <= benchmark_training.peak_megabytes(work) < 130
 
 
 @pytest.mark.parametrize("kind", ["enriched", "frozen", "stock_trainer"])
 def test_steps_are_timed(benchmark, kind: str) -> None:
+    import benchmark_training
+
     overrides = "n_layer=1,n_embd=16,n_head=1,n_positions=32"
-    assert 0 < benchmark.step_seconds(kind, overrides, length=32, batch=2, steps=4) < 10
+    assert 0 < benchmark_training.step_seconds(kind, overrides, length=32, batch=2, steps=4) < 10
 
 
 def test_growth_is_drawn(tmp_path: Path) -> None:
