@@ -2,28 +2,21 @@
 
 import logging
 import math
-import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, default_data_collator
-from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
+from transformers import TrainerCallback, default_data_collator
+from transformers.trainer_utils import HubStrategy
 
 from hf_universal_pretrain.callbacks import BufferEnrichmentCallback
-from hf_universal_pretrain.checkpoints import SaveFailed, mark_complete, unmark
 from hf_universal_pretrain.dataset import SyntheticUPDataset
 from hf_universal_pretrain.evaluation import probe_figures, text_figures
-from hf_universal_pretrain.health import HealthCallback, check_weights
+from hf_universal_pretrain.exact import ExactTrainer
 from hf_universal_pretrain.hub import claim_model_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.model_card import write_model_card
 from hf_universal_pretrain.output import write_run_file
@@ -37,62 +30,46 @@ from hf_universal_pretrain.report import (
     wall_seconds,
     write_results,
 )
-from hf_universal_pretrain.settings import run_settings
 
 
 logger = logging.getLogger(__name__)
 
 
-class BitsTrainer(Trainer):
-    """A `Trainer` whose evaluation is bits per byte on windows of real text, and whose checkpoints are complete or do
-    not count (see `checkpoints`).
+class BitsTrainer(ExactTrainer):
+    """An [`ExactTrainer`] whose evaluation is bits per byte on windows of real text.
 
     Args:
         eval_windows: for each text, `(count, length)` uint8 windows (see `evaluation.cut_windows`). Metrics are
             `eval_NAME_bits_per_byte`, over the second half of each window, and kin (see `report.text_metrics`). Every
             process evaluates all windows.
-        context_length: tokens in a training row.
         eval_probes: names of `evaluation.PROBES` to measure too, as `eval_probe_NAME_bits_per_symbol` and kin.
         probe_windows: windows of each probe, of `context_length` symbols.
         started_from: name of the model whose weights training starts from, for the card; None for random weights.
         compare_with: log histories of other runs, by name, to be drawn beside this one's.
-        settings: of the run (see `settings.run_settings`), kept in each checkpoint; worked out if not given.
-        callbacks: added to [`HealthCallback`].
-        kwargs: as for [`~transformers.Trainer`].
+        kwargs: as for [`ExactTrainer`].
     """
 
     def __init__(
         self,
         *,
-        context_length: int,
         eval_windows: dict[str, Tensor] | None = None,
         eval_probes: Sequence[str] = (),
         probe_windows: int = 50,
         started_from: str | None = None,
         compare_with: dict[str, list[dict[str, float]]] | None = None,
-        settings: dict[str, Any] | None = None,
-        callbacks: list[TrainerCallback] | None = None,
         **kwargs: Any,
     ) -> None:
-        args, model = kwargs["args"], kwargs["model"]
-        tokenizer, dataset = kwargs.get("processing_class"), kwargs.get("train_dataset")
-        self.settings = settings or run_settings(args, model, tokenizer, dataset)
-        self.context_length = context_length
         self.eval_windows = eval_windows or {}
         self.eval_probes = eval_probes
         self.probe_windows = probe_windows
         self.started_from = started_from
         self.compare_with = compare_with or {}
-        hide_token(args)
+        hide_token(kwargs["args"])
         kwargs.setdefault("data_collator", default_data_collator)
-        if not has_causal_loss(model):
+        if not has_causal_loss(kwargs["model"]):
             kwargs.setdefault("compute_loss_func", causal_loss)
         # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
-        super().__init__(
-            eval_dataset=self.eval_windows or None, callbacks=[HealthCallback(), *(callbacks or [])], **kwargs
-        )
-        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self.is_fsdp_enabled and args.process_index == 0:
-            logger.warning("accelerate has FSDP on GPUs only: each process holds a whole copy of the model (DDP).")
+        super().__init__(eval_dataset=self.eval_windows or None, **kwargs)
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
@@ -118,84 +95,7 @@ class BitsTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self.train_began, self.seconds_before = time.perf_counter(), None
-        if self.args.should_save:
-            with self._saving(self.args.output_dir):
-                write_run_file(self.args.output_dir, self.settings)
         return super().train(*args, **kwargs)
-
-    # The stock method evaluates at the start of a run that goes on, too, which early stopping would count.
-    def _evaluate(self, *args: Any, skip_scheduler: bool = False, **kwargs: Any) -> dict[str, float]:
-        if skip_scheduler and self.state.global_step:
-            return {}
-        return super()._evaluate(*args, skip_scheduler=skip_scheduler, **kwargs)
-
-    # The stock method takes intervals of logging, evaluation and saving from the checkpoint, whatever was asked for.
-    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        trained = super()._init_training_state(max_steps, *args, **kwargs)
-        self.state.compute_steps(self.args, max_steps)
-        return trained
-
-    # The stock method trains a step more than asked for when it starts at the last one.
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:
-            self._load_rng_state(kwargs["resume_from_checkpoint"])
-            self.control.should_training_stop = True
-            return
-        if (
-            isinstance(kwargs["model"], DistributedDataParallel)
-            and self.state.global_step == self._initial_global_step
-        ):
-            self._settle_gradient_buckets(kwargs["model"])
-        super()._run_epoch(*args, **kwargs)
-
-    def _settle_gradient_buckets(self, model: DistributedDataParallel) -> None:
-        """One backward pass that counts for nothing.
-
-        After the first of a process, DDP puts the gradients that it sums into another order. With more than two
-        processes that changes the last bits of the sums, so that a run which goes on would differ, in its first step,
-        from one that was never stopped.
-        """
-        rows = torch.zeros(self._train_batch_size, self.context_length, dtype=torch.int64, device=self.args.device)
-        with torch.random.fork_rng([] if self.args.device.type == "cpu" else [self.args.device]):
-            self.accelerator.backward(self.compute_loss(model, {"input_ids": rows, "labels": rows}))
-        model.zero_grad()
-
-    # The stock method, between two marks: a checkpoint counts once the files of all processes are on the disk; it is
-    # pushed, and an older one deleted for it, only then.
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        check_weights(self.model, self.state.global_step)
-        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        limit, push = self.args.save_total_limit, self.args.push_to_hub
-        with self._saving(folder):
-            if self.args.should_save:
-                unmark(folder)
-            self.args.save_total_limit, self.args.push_to_hub = None, False
-            try:
-                super()._save_checkpoint(*args, **kwargs)
-            finally:
-                self.args.save_total_limit, self.args.push_to_hub = limit, push
-            if self.args.should_save:
-                torch.save(self.args, folder / TRAINING_ARGS_NAME)  # again, with these two as they are
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                mark_complete(folder, self.state.global_step, self.settings)
-            self.accelerator.wait_for_everyone()  # or a process that stops here would end the one that marks
-        if push:
-            self._push_from_checkpoint(str(folder))
-        if self.args.should_save:
-            rotate_checkpoints(self.args.output_dir, limit, self.state.best_model_checkpoint)
-
-    @contextmanager
-    def _saving(self, folder: str | Path) -> Iterator[None]:
-        """Turns what goes wrong with writing into [`SaveFailed`], and removes a checkpoint that was begun."""
-        try:
-            yield
-        except (OSError, SafetensorError, RuntimeError) as error:
-            if type(error) is RuntimeError and "PytorchStreamWriter" not in str(error):
-                raise
-            if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR) and self.args.should_save:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise SaveFailed(f"cannot save to {folder}: {reason(error)}") from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the training loss in bits, and the wall time of training so far (before a resume included)."""
@@ -228,7 +128,7 @@ class BitsTrainer(Trainer):
         measured = any("eval_runtime" in e and e["step"] == self.state.global_step for e in log)
         if self.eval_windows and (not measured or self.args.load_best_model_at_end):
             self.evaluate()
-        with self._saving(self.args.output_dir):
+        with self.saving(self.args.output_dir):
             self.save_model(_internal_call=True)
             self.save_state()
             if self.is_world_process_zero():
