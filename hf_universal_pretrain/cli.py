@@ -98,7 +98,7 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     except KeyboardInterrupt:
         what, status = "interrupted", 128 + signal.SIGINT
     except TrainingDiverged as error:
-        _exit(str(error), 1)
+        _exit(str(error), 1, from_any=trainer.is_fsdp_enabled)  # with FSDP, weights of one process
     except SaveFailed as error:
         what, status = f"{error}. Make room", 1
     except RuntimeError as error:

@@ -13,7 +13,8 @@ table of what was taken, re-drawn or skipped is printed, and stored weight by we
 
 All runs see the same rows in the same order (`--seed`). `--compare_with` draws the curves of earlier runs beside this
 one's in `curves.png`. Flags are those of `ScriptArguments` (below) and of `transformers.TrainingArguments`;
-`--config FILE.yaml` sets any of them, and the command line wins.
+`--config FILE.yaml` sets any of them, and the command line wins. A run that was stopped goes on when the same command
+is given again.
 """
 
 import json

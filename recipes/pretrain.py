@@ -7,7 +7,8 @@
     accelerate launch recipes/pretrain.py --warm_start ORG/NAME
 
 Flags are those of `ScriptArguments` (below), `SyntheticUPConfig` (the data) and `UPConfig` (the training: every flag
-of `transformers.TrainingArguments`). `--config FILE.yaml` sets any of them; the command line wins.
+of `transformers.TrainingArguments`). `--config FILE.yaml` sets any of them; the command line wins. A run that was
+stopped, in whatever way, goes on when the same command is given again.
 """
 
 from argparse import Namespace
