@@ -84,6 +84,7 @@ def test_wrong_use(changes: list[str], told: str, config, tmp_path: Path, monkey
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_failed_arms_are_kept_and_finished_runs_skipped(run_recipe, config, tmp_path: Path) -> None:
     flags = config("  scratch: {}\n  broken: {pretrain: {machines: nonsense}}\n")
     first = run_recipe("compare.py", *flags, cwd=tmp_path)
