@@ -29,6 +29,7 @@ def text(tmp_path: Path) -> Path:
 
 def test_pretrain_then_finetune_and_scratch(run_recipe, text: Path, tmp_path: Path) -> None:
     flags = ["--max_steps", "8", "--save_steps", "4", "--output_dir", "out/tiny", "--eval_text", f"dickens={text}"]
+    flags += ["--learning_rate", "1e-2", "--warmup_steps", "0"]
     done = run_recipe("pretrain.py", *TINY, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for piece in ("Plan:", "parameters", "training FLOPs", "generation FLOPs", "Bits per byte", "dickens", "KT"):
@@ -39,17 +40,8 @@ def test_pretrain_then_finetune_and_scratch(run_recipe, text: Path, tmp_path: Pa
     packed = tmp_path / "text.txt.gz"
     packed.write_bytes(gzip.compress(text.read_bytes()))
     common = ["--model", "out/tiny", "--train_file", str(packed), "--eval_file", str(text), "--context_length", "32"]
-    common += [
-        "--max_steps",
-        "60",
-        "--use_cpu",
-        "--eval_windows",
-        "4",
-        "--save_strategy",
-        "no",
-        "--learning_rate",
-        "1e-2",
-    ]
+    common += ["--max_steps", "60", "--use_cpu", "--eval_windows", "4", "--save_strategy", "no"]
+    common += ["--learning_rate", "1e-2"]
     warm = run_recipe("finetune.py", *common, cwd=tmp_path)
     assert warm.returncode == 0, warm.stderr
     scratch = run_recipe(
@@ -118,7 +110,8 @@ def test_paper_preset_follows_the_batch(run_recipe, tmp_path: Path) -> None:
 
 
 def test_every_configuration_file_is_accepted(run_recipe, tmp_path: Path) -> None:
-    for path in sorted((ROOT / "recipes" / "configs").glob("*.yaml")):
+    """Those of pretrain.py; compare.py has files of its own."""
+    for path in sorted((ROOT / "recipes" / "configs").glob("[!c]*.yaml")):
         done = run_recipe(
             "pretrain.py", "--config", str(path), "--dry_run", "--use_cpu", "--bf16", "false", cwd=tmp_path
         )
