@@ -141,6 +141,13 @@ def use_all_cores() -> None:
         torch.set_num_threads(max(1, os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
+def environment(threads: int) -> dict[str, str]:
+    """The environment for a recipe that another one runs in a process of its own, on so many threads."""
+    # at one thread it would take all cores (see above), were there not as many processes as cores
+    cores = {"LOCAL_WORLD_SIZE": str(os.cpu_count())} if threads == 1 else {}
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), **cores}
+
+
 def parse_args(
     dataclasses: Sequence[type],
     description: str,

@@ -11,12 +11,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import torch
-
 from hf_universal_pretrain.config import SyntheticUPConfig
 from hf_universal_pretrain.modeling import build_model, read_config
+from hf_universal_pretrain.output import read_run_file
 from hf_universal_pretrain.plan import generation_flops_per_symbol, training_flops_per_token
 from hf_universal_pretrain.report import synthetic_tokens, wall_seconds
+from hf_universal_pretrain.settings import BATCH
 
 
 # 97.5% quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal one is near enough
@@ -78,9 +78,9 @@ def read_run(folder: Path, before: Path, key: str, context_length: int) -> Run:
 
 
 def _rows_a_step(folder: Path) -> int:
-    """Rows in an optimizer step of a finished run, as its `training_args.bin` tells."""
-    args = torch.load(folder / "training_args.bin", map_location="cpu", weights_only=False)
-    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    """Rows in an optimizer step of a finished run."""
+    settings = read_run_file(folder)["settings"]
+    return math.prod(settings[name] for name in (*BATCH, "world_size"))
 
 
 def tokens_to_reach(curve: Curve, target: float) -> float | None:

@@ -33,6 +33,11 @@ def write_run_file(folder: str | Path, settings: dict[str, Any], finished_at: in
     write_json(Path(folder) / RUN_FILE, {"settings": settings, "finished_at": finished_at})
 
 
+def read_run_file(folder: Path) -> dict[str, Any]:
+    """`settings` of the run in an output folder, and `finished_at`, the step that it ended at (None: not yet)."""
+    return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+
+
 def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> str | None:
     """The checkpoint to go on from, as `--resume_from_checkpoint` says: a folder, or `auto` (and None) for the newest
     complete one of the run in `--output_dir`, if that has the same settings.
@@ -103,7 +108,7 @@ def _named_checkpoint(checkpoint: Path, folder: Path) -> Path:
 
 def _newest_of_this_run(folder: Path, settings: dict[str, Any]) -> Path | None:
     try:
-        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        run = read_run_file(folder)
         was, finished_at = run["settings"], run["finished_at"]
     except FileNotFoundError:
         _refuse_another_run(folder)

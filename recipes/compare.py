@@ -26,7 +26,6 @@ results, and tried again next time. Arms that `--only` leaves out keep the runs 
 """
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -44,7 +43,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainingArguments
 
-from hf_universal_pretrain.cli import hub_errors, parse_args, usage_errors
+from hf_universal_pretrain.cli import environment, hub_errors, parse_args, usage_errors
 from hf_universal_pretrain.comparison import Run, compare, markdown, read_curve, read_run
 from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer, load_model
 from hf_universal_pretrain.plotting import plot_comparison
@@ -167,15 +166,13 @@ class Experiment:
             (folder / "flags.json").write_text(json.dumps(flags, indent=1) + "\n")
             command = [sys.executable, str(RECIPES / recipe), "--output_dir", str(folder), *flags]
             command += ["--resume_from_checkpoint", "auto", "--disable_tqdm", "true"]
-            threads = self.script.threads
-            # at one thread the recipes would take all cores, were there not as many processes as cores
-            cores = {"LOCAL_WORLD_SIZE": str(os.cpu_count())} if threads == 1 else {}
             began = time.perf_counter()
             with open(folder / "run.log", "a", encoding="utf-8") as log:
                 log.write(" ".join(command) + "\n")
                 log.flush()
-                environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **cores}
-                process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+                process = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, env=environment(self.script.threads)
+                )
                 self.under_way.add(process)
                 status = process.wait()
                 self.under_way.remove(process)

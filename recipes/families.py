@@ -11,7 +11,6 @@ run goes on when it is started again. A picture of the table is written beside t
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from hf_universal_pretrain import SyntheticUPConfig
-from hf_universal_pretrain.cli import parse_args, usage_errors
+from hf_universal_pretrain.cli import environment, parse_args, usage_errors
 from hf_universal_pretrain.inspection import stream_figures
 from hf_universal_pretrain.machines import FAMILIES, Band
 from hf_universal_pretrain.plotting import plot_arms
@@ -68,9 +67,7 @@ def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
             RECIPES / "configs" / "quickstart.yaml",
             *flags,
         ]
-        # one thread: LOCAL_WORLD_SIZE keeps the recipe from taking all cores
-        one_thread = {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(os.cpu_count())}
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **one_thread})
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(1))
         if done.returncode:
             raise RuntimeError(f"{arm}, seed {seed}: pretrain.py failed:\n{done.stderr[-2000:]}")
         texts = json.loads((Path(folder) / "eval_results.json").read_text())["texts"]

@@ -10,7 +10,6 @@ measurement goes on when it is started again. A picture of the curves is written
 """
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hf_universal_pretrain.cli import parse_args, usage_errors
+from hf_universal_pretrain.cli import environment, parse_args, usage_errors
+from hf_universal_pretrain.comparison import read_curve
 from hf_universal_pretrain.plotting import plot_curves
 from hf_universal_pretrain.transfer import TAKES
 
@@ -58,14 +58,11 @@ def finetune(
         flags += ["--learning_rate", rate, "--seed", seed, "--max_steps", steps, "--per_device_train_batch_size", 8]
         flags += ["--eval_steps", 0.1, "--eval_windows", 100, "--save_strategy", "no", "--disable_tqdm", "true"]
         command = [sys.executable, str(Path(__file__).parent / "finetune.py"), *map(str, flags)]
-        # one thread: LOCAL_WORLD_SIZE keeps the recipe from taking all cores
-        one_thread = {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(os.cpu_count())}
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **one_thread})
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(1))
         if done.returncode:
             raise RuntimeError(f"{folder.name}: finetune.py failed:\n{done.stderr[-2000:]}")
-    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    key = "eval_held_out_bits_per_byte"
-    return [(entry["step"], round(entry[key], 4)) for entry in history if key in entry]
+    curve = read_curve(folder, "eval_held_out_bits_per_byte", tokens_per_step=1)
+    return [(step, round(bits, 4)) for step, bits in curve]
 
 
 def table(results: dict[str, Any]) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from transformers import ByT5Tokenizer  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast  # noqa: E402
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer  # noqa: E402
 from hf_universal_pretrain.evaluation import cut_windows  # noqa: E402
@@ -25,6 +26,18 @@ from hf_universal_pretrain.text import interpreter_texts  # noqa: E402
 
 torch.set_num_threads(2)
 ROOT = Path(__file__).parent.parent
+
+
+def byte_level_bpe() -> PreTrainedTokenizerFast:
+    """A byte-level BPE of about 300 tokens, one of them special without a role."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<s>", "</s>", "<pad>", "<|im_start|>"],
+    )  # fmt: skip
+    core.train_from_iterator(["hello world, the text of a small tokenizer " * 50], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
 @pytest.fixture

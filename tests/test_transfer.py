@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hf_universal_pretrain.modeling import build_model, build_tokenizer
 from hf_universal_pretrain.tiny import tiny_config
 from hf_universal_pretrain.transfer import TAKES, parts_of, token_texts, transfer, transfer_table
+from tests.conftest import byte_level_bpe
 
 
 # For each architecture, weights whose part a person has looked up.
@@ -120,15 +120,7 @@ def test_rescaled_matrices_have_the_norm_of_the_random_ones_and_the_direction_of
 
 @pytest.fixture
 def bpe() -> PreTrainedTokenizerFast:
-    """A byte-level BPE of about 300 tokens, one of them special without a role."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<s>", "</s>", "<pad>", "<|im_start|>"],
-    )  # fmt: skip
-    core.train_from_iterator(["hello world, the text of a small tokenizer " * 50], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    return byte_level_bpe()
 
 
 def test_tokens_are_matched_by_their_text(pair, tokenizer: ByT5Tokenizer, bpe: PreTrainedTokenizerFast) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import ByT5Tokenizer, CTRLTokenizer, PreTrainedTokenizerFast
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
@@ -13,6 +12,7 @@ from hf_universal_pretrain.evaluation import bits_per_byte, cut_windows
 from hf_universal_pretrain.modeling import build_model, build_tokenizer, check_fits
 from hf_universal_pretrain.text import encode
 from hf_universal_pretrain.tiny import tiny_config
+from tests.conftest import byte_level_bpe
 
 
 @pytest.fixture
@@ -58,16 +58,7 @@ def test_weight_decay_shrinks_them_and_nothing_else_does(train) -> None:
 
 
 def bpe(folder: Path) -> PreTrainedTokenizerFast:
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<s>", "</s>", "<pad>", "<|im_start|>"],
-    )  # fmt: skip
-    core.train_from_iterator(["hello world, the text of a small tokenizer " * 50], trainer)
-    PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    ).save_pretrained(folder)
+    byte_level_bpe().save_pretrained(folder)
     return build_tokenizer(str(folder))
 
 
