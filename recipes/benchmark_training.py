@@ -1,6 +1,7 @@
 """Part of benchmark.py: what training costs, in time beside a stock `Trainer`, and in memory."""
 
 import contextlib
+import gc
 import io
 import os
 import statistics
@@ -144,6 +145,7 @@ def peak_megabytes(work: Callable[[], None]) -> float:
     read, write = os.pipe()
     if os.fork() == 0:
         torch.set_num_threads(1)  # more would not survive the fork
+        gc.collect()  # what the parent left would be freed during the work, and taken off its peak
         before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
         work()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
