@@ -7,9 +7,23 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 
-def usable_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids that rows may be made of, ascending: all but those of special tokens."""
-    return sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
+# the 95 visible characters of ASCII and the blank, tabs and line feeds
+PRINTABLE = frozenset(map(chr, [9, 10, *range(32, 127)]))
+
+
+def usable_tokens(tokenizer: PreTrainedTokenizerBase, which: Literal["all", "printable"] = "all") -> list[int]:
+    """The ids that rows may be made of, ascending: never those of special tokens.
+
+    Args:
+        tokenizer: any.
+        which: `"all"` others, or those whose text is `"printable"` ASCII, tabs and line feeds (with the byte
+            tokenizer 97 of 256).
+    """
+    tokens = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
+    if which == "printable":
+        texts = tokenizer.batch_decode([[token] for token in tokens], clean_up_tokenization_spaces=False)
+        tokens = [token for token, text in zip(tokens, texts, strict=True) if text and PRINTABLE.issuperset(text)]
+    return tokens
 
 
 class Alphabet:
@@ -29,8 +43,8 @@ class Alphabet:
     def __init__(self, kind: Literal["identity", "permuted"], alphabet_size: int, usable_tokens: list[int]) -> None:
         if alphabet_size > len(usable_tokens):
             raise ValueError(
-                f"alphabet_size is {alphabet_size}, but the tokenizer has only {len(usable_tokens)} tokens that are "
-                f"not special: set alphabet_size to at most {len(usable_tokens)}"
+                f"alphabet_size is {alphabet_size}, but the tokenizer has only {len(usable_tokens)} tokens that may "
+                f"be used (never special ones): set alphabet_size to at most {len(usable_tokens)}"
             )
         self.kind = kind
         self.alphabet_size = alphabet_size

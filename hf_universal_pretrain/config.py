@@ -68,6 +68,15 @@ class SyntheticUPConfig:
             "choices": ["identity", "permuted"],
         },
     )
+    tokens: str = field(
+        default="all",
+        metadata={
+            "help": "Which tokens rows may be made of. 'all': every one that is not special. 'printable': those whose "
+            "text is printable ASCII, tabs and line feeds (97 of the byte tokenizer's 256): learns English and code "
+            "sooner, but it is knowledge of the text to come.",
+            "choices": ["all", "printable"],
+        },
+    )
     num_layers: int = field(default=1, metadata={"help": "Recurrent layers of an LSTM or GRU machine."})
     hidden_size: int = field(default=128, metadata={"help": "Width of an LSTM or GRU machine."})
     embedding_scale: float = field(

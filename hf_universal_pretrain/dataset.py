@@ -63,7 +63,7 @@ class SyntheticUPDataset(IterableDataset):
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        tokens = list(range(config.alphabet_size)) if tokenizer is None else usable_tokens(tokenizer)
+        tokens = list(range(config.alphabet_size)) if tokenizer is None else usable_tokens(tokenizer, config.tokens)
         self.alphabet = Alphabet(config.alphabet, config.alphabet_size, tokens)
         self.enriches_itself = True
         self.share: tuple[int, int, int] | None = None

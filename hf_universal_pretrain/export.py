@@ -54,7 +54,10 @@ class Export:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
         # refuses an alphabet that the tokenizer is too small for, before any process is started
-        Alphabet(self.config.alphabet, self.config.alphabet_size, usable_tokens(self.tokenizer))
+        Alphabet(self.config.alphabet, self.config.alphabet_size, self._usable_tokens())
+
+    def _usable_tokens(self) -> list[int]:
+        return usable_tokens(self.tokenizer, self.config.tokens)
 
     @property
     def shards(self) -> dict[int, int]:
@@ -67,7 +70,7 @@ class Export:
 
     def settings(self) -> dict[str, Any]:
         """What decides a shard's rows, as it is kept in each file."""
-        tokens = repr(usable_tokens(self.tokenizer))
+        tokens = repr(self._usable_tokens())
         return {
             **self.config.to_dict(),
             "rows_per_shard": self.rows_per_shard,
