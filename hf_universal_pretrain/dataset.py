@@ -35,7 +35,7 @@ class SyntheticUPDataset(IterableDataset):
     Args:
         config: the settings of machines, buffer and alphabet.
         tokenizer: whose tokens the rows are made of; its special tokens are never produced. Without one, symbols are
-            tokens.
+            tokens, whatever `config.tokens` says.
         device: where machines run and the buffer lives. The same seed gives the same rows on the same kind of device.
         rank: number of this process. [`UPTrainer`] sets it.
         world_size: number of processes.

@@ -1,8 +1,11 @@
+import string
+
 import pytest
 import torch
 
-from hf_universal_pretrain.alphabet import Alphabet
+from hf_universal_pretrain.alphabet import Alphabet, usable_tokens
 from hf_universal_pretrain.modeling import build_tokenizer
+from tests.conftest import byte_level_bpe
 
 
 def test_identity_with_the_byte_tokenizer_is_the_byte() -> None:
@@ -10,6 +13,21 @@ def test_identity_with_the_byte_tokenizer_is_the_byte() -> None:
     usable = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
     tokens = Alphabet("identity", 256, usable).encode(torch.tensor([list(b"hello")]), torch.Generator())
     assert tokens.tolist() == [tokenizer("hello", add_special_tokens=False).input_ids]
+
+
+def test_printable_tokens_of_bytes_are_those_of_ascii() -> None:
+    tokenizer = build_tokenizer("byte")
+    text = tokenizer.decode(usable_tokens(tokenizer, "printable"))
+    assert sorted(text) == sorted(set(string.printable) - set("\r\x0b\x0c"))
+
+
+def test_printable_tokens_of_pieces_are_those_whose_text_is() -> None:
+    tokenizer = byte_level_bpe()
+    printable = usable_tokens(tokenizer, "printable")
+    assert set(printable) < set(usable_tokens(tokenizer)) and len(printable) > 97, "merged ones are among them"
+    assert all(tokenizer.decode([token]).isascii() for token in printable)
+    assert tokenizer.convert_tokens_to_ids("Ġ") in printable  # a blank
+    assert tokenizer.convert_tokens_to_ids("Ã") not in printable  # the first half of a letter
 
 
 def test_permuted_is_an_injection_for_each_row() -> None:

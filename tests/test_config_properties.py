@@ -35,6 +35,7 @@ SETTINGS = st.fixed_dictionaries(
         "curriculum": STAGES,
         "alphabet_size": st.integers(1, 300),
         "alphabet": st.sampled_from(["identity", "permuted"]),
+        "tokens": st.sampled_from(["all", "printable"]),
         "num_layers": st.integers(1, 2),
         "hidden_size": st.integers(1, 12),
         "embedding_scale": st.floats(0, 10),
@@ -72,7 +73,7 @@ def assert_works(config: SyntheticUPConfig) -> None:
     try:
         dataset = SyntheticUPDataset(config, tokenizer)
     except ValueError as error:
-        assert "alphabet_size" in str(error) and config.alphabet_size > 256
+        assert "alphabet_size" in str(error) and config.alphabet_size > {"all": 256, "printable": 97}[config.tokens]
         dataset, tokenizer = SyntheticUPDataset(config), None
     dataset.step = 3
     for _ in range(3):

@@ -32,6 +32,14 @@ def test_special_tokens_are_never_produced(
     assert len(tokens.unique()) == 256
 
 
+def test_printable_rows_are_printable(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer) -> None:
+    data = dataclasses.replace(small_data, tokens="printable", alphabet_size=97, alphabet="permuted")
+    text = tokenizer.decode(rows_of(SyntheticUPDataset(data, tokenizer), 200).flatten())
+    assert len(set(text)) == 97 and all(c in "\t\n" or 32 <= ord(c) < 127 for c in text)
+    with pytest.raises(ValueError, match="alphabet_size is 98.*at most 97"):
+        SyntheticUPDataset(dataclasses.replace(data, alphabet_size=98), tokenizer)
+
+
 def test_same_seed_same_rows_other_seed_or_rank_other_rows(small_data: SyntheticUPConfig) -> None:
     first = rows_of(SyntheticUPDataset(small_data), 100)
     assert torch.equal(first, rows_of(SyntheticUPDataset(small_data), 100))
