@@ -115,7 +115,13 @@ class SyntheticUPConfig:
     machines_per_round: int = field(
         default=8, metadata={"help": "Machines of a family in a round; each serves an equal share of the rows."}
     )
-    redraw_every: int = field(default=1, metadata={"help": "Rounds between two draws of new machines."})
+    redraw_every: int = field(
+        default=1,
+        metadata={
+            "help": "Rounds between two draws of new machines. 0: never: all rows come from the machines of the first "
+            "round (of 'markov', 'lstm' and others machines_per_round of them), whose laws can be learned by heart."
+        },
+    )
     source_batch: int = field(default=256, metadata={"help": "Rows generated in a round."})
     buffer_size: int = field(default=2048, metadata={"help": "Rows in the buffer of one process."})
     rows_per_round: int = field(
@@ -298,7 +304,7 @@ def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
 
 _AT_LEAST = {
     "context_length": 2, "alphabet_size": 2, "num_layers": 1, "hidden_size": 1, "embedding_scale": 0.0,
-    "seed_length": 1, "machines_per_round": 1, "redraw_every": 1, "source_batch": 1, "buffer_size": 2,
+    "seed_length": 1, "machines_per_round": 1, "redraw_every": 0, "source_batch": 1, "buffer_size": 2,
     "rows_per_round": 1, "reset_every": 1, "num_resets": 0, "burn_in_rounds": 0, "stream_seed": 0,
 }  # fmt: skip
 _CHOICES = {f.name: f.metadata["choices"] for f in dataclasses.fields(SyntheticUPConfig) if "choices" in f.metadata}

@@ -109,7 +109,7 @@ class SyntheticUPDataset(IterableDataset):
         config, buffer = self.config, self.buffer
         if config.stage_at(self.step) != self.stage_number:
             self._enter_stage(config.stage_at(self.step))
-        elif self.rounds and self.rounds % config.redraw_every == 0:
+        elif self.rounds and config.redraw_every and self.rounds % config.redraw_every == 0:
             self._draw_machines()
         where = buffer.choose(config.source_batch)
         shares = list(self.stage.rows_of_families().values())

@@ -41,7 +41,7 @@ def test_bad_mixtures(machines: str) -> None:
         ("gain_range", [4.0, 3.0]), ("gain_range", [0.0, 3.0]), ("gain_range", [1.0, float("inf")]),
         ("gain_law", "linear"), ("temperature_range", [-1.0, 0.0]), ("temperature_range", [0.0, 1.0]),
         ("conditioning", "none"), ("seed_length", 0), ("seed_length", 512), ("machines_per_round", 0),
-        ("redraw_every", 0), ("source_batch", 0), ("source_batch", 2049), ("buffer_size", 2047), ("buffer_size", 0),
+        ("redraw_every", -1), ("source_batch", 0), ("source_batch", 2049), ("buffer_size", 2047), ("buffer_size", 0),
         ("rows_per_round", 0), ("reset_every", 0), ("num_resets", 3), ("num_resets", -2), ("num_resets", 4000),
         ("burn_in_rounds", -1), ("stream_seed", -1), ("source_batch", 1), ("complexity", "0.3"),
         ("complexity", "0.9:0.3"), ("target_acceptance", 1.5), ("curriculum", ["lstm"]), ("curriculum", ["{at: 0}"]),

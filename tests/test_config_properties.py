@@ -44,7 +44,7 @@ SETTINGS = st.fixed_dictionaries(
         "temperature_range": RANGE,
         "conditioning": st.sampled_from(["aligned", "prefix"]),
         "machines_per_round": st.integers(1, 5),
-        "redraw_every": st.sampled_from([1, 1, 1, 2]),
+        "redraw_every": st.sampled_from([1, 1, 1, 2, 0]),
         "rows_per_round": st.integers(1, 9),
         "reset_every": st.integers(1, 2),
         "num_resets": st.sampled_from([0, 2, 4, 8, 3]),

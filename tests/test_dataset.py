@@ -49,6 +49,19 @@ def test_same_seed_same_rows_other_seed_or_rank_other_rows(small_data: Synthetic
         assert (first == rows_of(other, 100)).all(1).float().mean() < 0.05  # constant rows may agree by chance
 
 
+@pytest.mark.parametrize("redraw_every, stays", [(0, True), (1, False)])
+def test_machines_that_are_never_redrawn_stay(redraw_every: int, stays: bool, small_data: SyntheticUPConfig) -> None:
+    """What follows a symbol of a chain late in the stream has followed it before, unless the chain was redrawn."""
+    data = dataclasses.replace(
+        small_data, machines="markov", machines_per_round=1, num_resets=0, redraw_every=redraw_every, stream_seed=4
+    )
+    rows = rows_of(SyntheticUPDataset(data), 400)
+    pairs = rows[50:, :-1] * 256 + rows[50:, 1:]
+    early, late = (part.unique() for part in pairs.chunk(2))
+    known = torch.isin(late, early).float().mean()
+    assert known > 0.8 if stays else known < 0.4
+
+
 def test_global_random_state_is_neither_read_nor_changed(small_data: SyntheticUPConfig) -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
