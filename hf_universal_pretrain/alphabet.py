@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 
-# the 95 visible characters of ASCII and the blank, tabs and line feeds
+# ASCII from the blank to the tilde, tabs and line feeds
 PRINTABLE = frozenset(map(chr, [9, 10, *range(32, 127)]))
 
 

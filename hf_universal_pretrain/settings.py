@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from hf_universal_pretrain.config import SyntheticUPConfig
 from hf_universal_pretrain.dataset import SyntheticUPDataset
 from hf_universal_pretrain.text import TokenBlocks
 
@@ -102,6 +103,8 @@ def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[s
     Returns:
         What the run cannot go on with, and what it can, in words such as `"seed_length (was 8, now 4)"`.
     """
+    # a run from before a setting of the data was there had that setting's default
+    was = {name: value for name, value in SyntheticUPConfig().to_dict().items() if name in now} | was
     harmless = {*HARMLESS, *LENGTH, "world_size", "device"}
     if was.get("world_size") != now.get("world_size"):
         harmless |= set(BATCH)

@@ -110,12 +110,17 @@ def test_settings_that_changed_are_told_one_by_one(tmp_path: Path, caplog) -> No
     save(tmp_path, 2)
     save(tmp_path, 4, complete=False)
     now = {**SETTINGS, "seed": 2, "machines": "lstm"}
-    with pytest.raises(ValueError, match=r"seed \(was 1, now 2\), machines \(was None, now lstm\)\. Give the same"):
+    with pytest.raises(ValueError, match=r"seed \(was 1, now 2\), machines \(was context_tree=.*, now lstm\)\. Give the same"):
         checkpoint_to_resume(arguments(tmp_path), now)
     assert len(checkpoints(tmp_path)) == 2, "a refused run removes nothing"
     assert checkpoint_to_resume(arguments(tmp_path), {**SETTINGS, "save_steps": 3, "max_steps": 9}) is not None
     assert "save_steps (was 2, now 3)" in caplog.text and "max_steps (was 8, now 9)" in caplog.text
     assert "another schedule" in caplog.text
+
+
+def test_a_run_from_before_a_setting_was_there_had_its_default() -> None:
+    assert changes(SETTINGS, {**SETTINGS, "tokens": "all"}) == ([], [])
+    assert changes(SETTINGS, {**SETTINGS, "tokens": "printable"}) == (["tokens (was all, now printable)"], [])
 
 
 def test_the_batch_may_change_with_the_number_of_processes_only() -> None:

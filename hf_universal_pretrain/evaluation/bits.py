@@ -95,7 +95,8 @@ def symbol_bits(
 ) -> tuple[Tensor, Tensor]:
     """Bits at each symbol of rows, and whether the model holds the right symbol for the most likely token.
 
-    Symbol s is the s-th token that is not special, as in the synthetic stream; for the byte tokenizer, the byte s.
+    Symbol s is the s-th token that is not special, as in a synthetic stream of all tokens; for the byte tokenizer, the
+    byte s.
 
     Args:
         rows: `(count, length)` integers.
