@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from multiprocessing import get_context, parent_process
 from multiprocessing.sharedctypes import Synchronized
@@ -54,8 +55,9 @@ class Export:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
         # refuses an alphabet that the tokenizer is too small for, before any process is started
-        Alphabet(self.config.alphabet, self.config.alphabet_size, self._usable_tokens())
+        Alphabet(self.config.alphabet, self.config.alphabet_size, self._usable_tokens)
 
+    @cached_property  # each shard tells it, and a large vocabulary takes a moment to read
     def _usable_tokens(self) -> list[int]:
         return usable_tokens(self.tokenizer, self.config.tokens)
 
@@ -70,7 +72,7 @@ class Export:
 
     def settings(self) -> dict[str, Any]:
         """What decides a shard's rows, as it is kept in each file."""
-        tokens = repr(self._usable_tokens())
+        tokens = repr(self._usable_tokens)
         return {
             **self.config.to_dict(),
             "rows_per_shard": self.rows_per_shard,
