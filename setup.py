@@ -18,8 +18,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["hf_universal_pretrain", "hf_universal_pretrain.*"]),
-    package_data={"hf_universal_pretrain": ["templates/*"]},
-    python_requires=">=3.10",
+    package_data={"hf_universal_pretrain": ["runs/templates/*", "py.typed"]},
+    python_requires=">=3.11",
     install_requires=[
         "torch>=2.8",
         "transformers>=5.20",
@@ -35,6 +35,7 @@ setup(
         "psutil",
         "matplotlib",
     ],
+    entry_points={"console_scripts": ["hf-up = hf_universal_pretrain.cli:main"]},
     extras_require={
         "test": TEST,
         "dev": [*TEST, "ruff"],

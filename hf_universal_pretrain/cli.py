@@ -1,223 +1,42 @@
-"""Command lines of the recipes: flags from dataclasses, defaults from YAML, one line and status 2 for wrong use."""
+"""`hf-up COMMAND ...`, and the same as `python -m hf_universal_pretrain COMMAND ...`.
 
-import contextlib
-import difflib
-import json
-import os
-import signal
+The name is one that `hf extensions` finds, so that `hf up COMMAND ...` works where it is installed.
+"""
+
+import importlib
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
-
-import torch
-import yaml
-from transformers import HfArgumentParser, ProgressCallback, Trainer, TrainingArguments
-
-from hf_universal_pretrain.checkpoints import SaveFailed, newest_complete
-from hf_universal_pretrain.health import TrainingDiverged
-from hf_universal_pretrain.hub import HubUnavailable, push_or_explain
-from hf_universal_pretrain.interrupts import StopOnSignal, command_line
-from hf_universal_pretrain.output import RunFinished
-from hf_universal_pretrain.trainer import BitsTrainer
+from importlib.metadata import version
 
 
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        exit_with_usage_error(message)
+COMMANDS = {
+    "pretrain": "pretrain a language model on synthetic data, before any real text",
+    "finetune": "go on from a pretrained model on real text, or from random weights",
+    "evaluate": "measure models: bits per byte on texts, bits on probes, beside simple baselines",
+    "inspect": "show what a buffer of synthetic rows holds: a page, pictures, figures",
+    "export": "write the synthetic stream as a data set (parquet, with a card)",
+    "compare": "run arms of an experiment, seed by seed, and make the table and the plot",
+}
 
 
-def exit_with_usage_error(message: object) -> NoReturn:
-    """Prints one line on stderr (on the first process of a machine) and exits with status 2."""
-    _exit(" ".join(str(message).split()), 2)
-
-
-def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
-    """Prints `message` on stderr (on the first process of a machine, unless `from_any`) and ends this process."""
-    kind = "error: " if status <= 2 else ""  # above: a signal
-    if from_any or os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{os.path.basename(sys.argv[0])}: {kind}{message}", file=sys.stderr, flush=True)
-    raise SystemExit(status)
-
-
-@contextlib.contextmanager
-def hub_errors() -> Iterator[None]:
-    """Turns a Hub that is out of reach or fails into its message (no traceback) and exit status 1."""
-    try:
-        yield
-    except HubUnavailable as error:
-        _exit(str(error), 1)
-
-
-def push_model(trainer: Trainer) -> None:
-    """The last thing that a recipe does: the whole output folder goes to the Hub, or exit status 1 and what to do."""
-    args = trainer.args
-    with hub_errors():
-        address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
-    if args.process_index == 0:
-        print(f"The model is on the Hub: {address}")
-
-
-@contextlib.contextmanager
-def usage_errors() -> Iterator[None]:
-    """Turns a ValueError, which is how the package refuses wrong settings, into one line and exit status 2.
-
-    For the part of a recipe before it starts to work; later a ValueError is a bug and keeps its traceback. A run that
-    is finished already is no error: that is said, and the status is 0. Ctrl-C ends with status 130.
-    """
-    try:
-        yield
-    except ValueError as error:
-        exit_with_usage_error(error)
-    except RunFinished as done:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(done)
-        raise SystemExit(0) from done
-    except KeyboardInterrupt:
-        _exit("interrupted before it began", 128 + signal.SIGINT)
-
-
-def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
-    """Trains, from the checkpoint `resume` on if there is one, and leaves a complete output folder.
-
-    SIGTERM and Ctrl-C save a checkpoint and end the process with the status that a shell expects (143 and 130). A loss
-    that is not finite, a disk that is full, and another process of the run that died end it with one line and status
-    1. All tell how to go on.
-    """
-    folder = trainer.args.output_dir
-    stop = StopOnSignal()
-    trainer.add_callback(stop)
-    try:
-        with _bar_closed(trainer):
-            trainer.train(resume_from_checkpoint=resume)
-        if not stop.received:
-            trainer.finish()
-            return
-        what = f"stopped by {signal.Signals(stop.received).name} after step {trainer.state.global_step}"
-        status = 128 + stop.received
-    except KeyboardInterrupt:
-        what, status = "interrupted", 128 + signal.SIGINT
-    except TrainingDiverged as error:
-        _exit(str(error), 1, from_any=trainer.is_fsdp_enabled)  # with FSDP, weights of one process
-    except SaveFailed as error:
-        what, status = f"{error}. Make room", 1
-    except RuntimeError as error:
-        if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
-            raise
-        first = str(error).strip().split("\n")[0]
-        what, status = f"lost another process of this run, which has died ({first})", 1
-    _exit(f"{what}. {_how_to_go_on(folder)}", status, from_any=status == 1)
-
-
-@contextlib.contextmanager
-def _bar_closed(trainer: Trainer) -> Iterator[None]:
-    """Ends the progress bar's line, whatever ends the training, so that messages do not stand in it."""
-    try:
-        yield
-    finally:
-        progress = trainer.pop_callback(ProgressCallback)
-        if progress is not None and progress.training_bar is not None:
-            progress.training_bar.close()
-
-
-# what gloo and NCCL say when a process that they wait for is gone
-_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Connection refused")
-
-
-def _how_to_go_on(folder: str) -> str:
-    newest = newest_complete(folder)
-    saved = (
-        "There is no complete checkpoint; this starts anew"
-        if newest is None
-        else f"{newest} is complete; this goes on"
+def overview() -> str:
+    """What `hf-up -h` prints."""
+    lines = [f"  {name:<10} {does}" for name, does in COMMANDS.items()]
+    return "\n".join(
+        ["usage: hf-up COMMAND [flags]", "", "Universal pretraining: train a language model before any real text.", ""]
+        + [*lines, "", "hf-up COMMAND -h tells the flags of a command; --config FILE.yaml sets any of them."]
     )
-    return f"{saved}:\n  {command_line()}"
 
 
-def use_all_cores() -> None:
-    """Gives this process its share of the cores: `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 unless
-    told otherwise, which leaves all cores but one of a laptop idle."""
-    if os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(max(1, os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-
-
-def environment(threads: int) -> dict[str, str]:
-    """The environment for a recipe that another one runs in a process of its own, on so many threads."""
-    # at one thread it would take all cores (see above), were there not as many processes as cores
-    cores = {"LOCAL_WORLD_SIZE": str(os.cpu_count())} if threads == 1 else {}
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), **cores}
-
-
-def parse_args(
-    dataclasses: Sequence[type],
-    description: str,
-    defaults: Callable[[Namespace], dict[str, Any]],
-    argv: list[str] | None = None,
-) -> tuple[Any, ...]:
-    """Fills dataclasses from `--config FILE.yaml` and the command line; the command line wins.
-
-    Args:
-        dataclasses: whose fields become flags.
-        description: for `-h`.
-        defaults: gives the defaults of this recipe where they differ from those of the dataclasses; it is shown what
-            has been asked for, since some depend on others.
-        argv: the command line, without the program; `sys.argv[1:]` by default.
-    """
-    parser = _Parser(dataclasses, description=description, allow_abbrev=False)
-    parser.add_argument(
-        "--config", metavar="FILE.yaml", help="YAML file of flags (without dashes); flags given here win."
-    )
-    argv = sys.argv[1:] if argv is None else argv
-    with usage_errors():
-        # two looks before the real one: at --config, and at what the defaults depend on
-        first = ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--config")
-        file = first.parse_known_args(argv)[0].config
-        flags, emptied = _flags_from_yaml(file, parser) if file else ([], {})
-        words = [*flags, *argv]
-        asked = parser.parse_known_args(words)[0]
-        _check_json(asked)
-        parser.set_defaults(**defaults(asked) | emptied)
-        *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
-    return tuple(parsed)
-
-
-def _check_json(asked: Namespace) -> None:
-    """transformers reads these flags too, but does not say which of them is broken."""
-    for name in TrainingArguments._VALID_DICT_FIELDS:
-        value = getattr(asked, name, None)
-        if isinstance(value, str) and value.startswith("{"):
-            try:
-                json.loads(value)
-            except ValueError as error:
-                raise ValueError(f"--{name}: {value} is no JSON ({error})") from error
-
-
-def _flags_from_yaml(path: str, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:
-    """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are.
-
-    Returns:
-        The words; and the empty lists of flags that may be empty, for which a command line has no word.
-    """
-    known = {action.dest for action in parser._actions}
-    try:
-        with open(path, encoding="utf-8") as file:
-            settings = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"--config: cannot read {path} as YAML ({error})") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"--config: {path} must hold flags and their values, as in 'max_steps: 1000'")
-    flags, emptied = [], {}
-    for key, value in settings.items():
-        if key not in known - {"config", "help"}:
-            near = difflib.get_close_matches(str(key), known, 1)
-            raise ValueError(
-                f"--config: {path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
-        if value == [] and parser.get_default(key) == []:
-            emptied[key] = value
-        elif isinstance(value, list):
-            flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
-        elif value is not None:
-            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
-    return flags, emptied
+def main() -> None:
+    """Runs the command that the command line names; exit status 2 where it names none."""
+    name, rest = (sys.argv[1] if len(sys.argv) > 1 else "-h"), sys.argv[2:]
+    if name in ("-h", "--help"):
+        print(overview())
+    elif name in ("-V", "--version"):
+        print(version("hf_universal_pretrain"))
+    elif name in COMMANDS:
+        sys.argv = [f"hf-up {name}", *rest]
+        importlib.import_module(f"hf_universal_pretrain.commands.{name}").main()  # torch is not needed for the rest
+    else:
+        print(f"hf-up: error: {name!r} is no command; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        raise SystemExit(2)

@@ -18,14 +18,12 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils.hub import cached_file
 
+from hf_universal_pretrain.errors import HubUnavailable
+
 
 # what Trainer.push_to_hub leaves out of the final push
 NOT_PUSHED = ("_*", f"{PREFIX_CHECKPOINT_DIR}-*")
 _claimed: set[str] = set()
-
-
-class HubUnavailable(RuntimeError):
-    """The Hub could not be reached or did not do its part; nothing that the caller asked for is wrong."""
 
 
 def hide_token(args: TrainingArguments) -> None:

@@ -24,15 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark_training import DEVICE, ON_GPU, memory, training
+from measure.training import DEVICE, ON_GPU, memory, training
 from torch import Tensor
 from tqdm import tqdm
 
 from hf_universal_pretrain import SyntheticUPConfig
-from hf_universal_pretrain.cli import parse_args
+from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.machines import FAMILIES, build_family
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily, RecurrentMachines
-from hf_universal_pretrain.plotting import plot_scaling
 
 
 PARTS = ("generation", "training", "memory", "scaling")
@@ -270,6 +269,33 @@ def main() -> None:
     if "scaling" in script.parts:
         plot_scaling(results["scaling"], path.with_suffix(".png"))
     print("\n\n".join(tables(results)))
+
+
+def plot_scaling(growth: dict[str, dict[str, dict[int, float]]], path: str | Path) -> None:
+    """Draws the time of a round against each size, on logarithmic axes, with dotted lines of linear growth.
+
+    Args:
+        growth: for each family, for each size (`"rows"`, ...), seconds by value.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure  # not before something is drawn
+
+    sizes = list(dict.fromkeys(size for by_size in growth.values() for size in by_size))
+    figure = Figure(figsize=(3.4 * len(sizes), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(sizes), squeeze=False)
+    for size, panel in zip(sizes, axes[0], strict=True):
+        for number, (family, by_size) in enumerate(growth.items()):
+            values = {int(value): took for value, took in by_size.get(size, {}).items()}
+            if values:
+                panel.loglog(list(values), list(values.values()), marker=".", color=f"C{number}", label=family)
+                first, last = next(iter(values.items())), max(values)
+                linear = [first[1], first[1] * last / first[0]]
+                panel.loglog([first[0], last], linear, color=f"C{number}", linestyle=":", linewidth=1)
+        panel.set(title=size.replace("_", " "), xlabel=size.replace("_", " "))
+        panel.set_xscale("log", base=2)
+    axes[0][0].set_ylabel("seconds a round")
+    axes[0][0].legend(fontsize="small", title="dotted: linear")
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

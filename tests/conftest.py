@@ -19,9 +19,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # 
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast  # noqa: E402
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer  # noqa: E402
-from hf_universal_pretrain.evaluation import cut_windows  # noqa: E402
-from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer  # noqa: E402
-from hf_universal_pretrain.text import interpreter_texts  # noqa: E402
+from hf_universal_pretrain.evaluation import cut_windows
+from hf_universal_pretrain.models.build import build_config, build_model
+from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.text import interpreter_texts
 
 
 torch.set_num_threads(2)

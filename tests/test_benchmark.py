@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily
-from hf_universal_pretrain.plotting import plot_scaling
 from tests.conftest import ROOT
 
 
@@ -43,7 +42,7 @@ def test_contestants_take_turns(benchmark) -> None:
 
 
 def test_peak_memory_is_that_of_the_work(benchmark) -> None:
-    import benchmark_training
+    from measure import training as benchmark_training
 
     class Cycle:
         def __init__(self) -> None:
@@ -59,12 +58,13 @@ def test_peak_memory_is_that_of_the_work(benchmark) -> None:
 
 @pytest.mark.parametrize("kind", ["enriched", "frozen", "stock_trainer"])
 def test_steps_are_timed(benchmark, kind: str) -> None:
-    import benchmark_training
+    from measure import training as benchmark_training
 
     overrides = "n_layer=1,n_embd=16,n_head=1,n_positions=32"
     assert 0 < benchmark_training.step_seconds(kind, overrides, length=32, batch=2, steps=4) < 10
 
 
-def test_growth_is_drawn(tmp_path: Path) -> None:
-    plot_scaling({"lstm": {"rows": {64: 1.0, 128: 2.1}}, "hmm": {"rows": {64: 0.5, 128: 0.9}}}, tmp_path / "x.png")
+def test_growth_is_drawn(benchmark, tmp_path: Path) -> None:
+    growth = {"lstm": {"rows": {64: 1.0, 128: 2.1}}, "hmm": {"rows": {64: 0.5, 128: 0.9}}}
+    benchmark.plot_scaling(growth, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 5_000

@@ -15,8 +15,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from tests.commands.test_recipes import TINY
 from tests.hub_server import READER, WRITER, HubServer
-from tests.test_recipes import TINY
 
 
 QUICK = [*TINY, "--max_steps", "4", "--save_steps", "2", "--output_dir", "out/tiny", "--eval_strategy", "no"]

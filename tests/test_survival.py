@@ -16,13 +16,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainingArguments
 
-from hf_universal_pretrain.checkpoints import checkpoints, fault, newest_complete
-from hf_universal_pretrain.health import TrainingDiverged, dead_share
-from hf_universal_pretrain.interrupts import StopOnSignal
+from hf_universal_pretrain.errors import TrainingDiverged
+from hf_universal_pretrain.runs.checkpoints import checkpoints, fault, newest_complete
 from hf_universal_pretrain.text import TokenBlocks
-from hf_universal_pretrain.trainer import BitsTrainer
+from hf_universal_pretrain.training.bits_trainer import BitsTrainer
+from hf_universal_pretrain.training.health import dead_share
+from hf_universal_pretrain.training.interrupts import StopOnSignal
+from tests.commands.test_bad_input import RUN, TUNE
 from tests.conftest import ROOT
-from tests.test_bad_input import RUN, TUNE
 
 
 class At(TrainerCallback):

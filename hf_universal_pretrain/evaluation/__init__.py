@@ -1,7 +1,7 @@
 """Bits per byte on real text and bits on probes, beside what simple adaptive predictors reach on the same windows."""
 
+from hf_universal_pretrain.evaluation.baselines import floors, markov_bits
 from hf_universal_pretrain.evaluation.bits import bits_per_byte, symbol_bits, text_bits
-from hf_universal_pretrain.evaluation.floors import floors, markov_bits
 from hf_universal_pretrain.evaluation.results import (
     PROBES,
     choose_probes,

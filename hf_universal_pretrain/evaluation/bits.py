@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.alphabet import usable_tokens
 from hf_universal_pretrain.evaluation.windows import position_masks, window_means
+from hf_universal_pretrain.models.tokenizers import usable_tokens
 from hf_universal_pretrain.text import encode
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.alphabet import usable_tokens
+from hf_universal_pretrain.evaluation.baselines import floors
 from hf_universal_pretrain.evaluation.bits import symbol_bits, text_bits
-from hf_universal_pretrain.evaluation.floors import floors
 from hf_universal_pretrain.evaluation.probes import PIECES, probe_windows
 from hf_universal_pretrain.evaluation.tasks import TASKS
 from hf_universal_pretrain.evaluation.windows import mean_and_interval, position_masks, window_means
+from hf_universal_pretrain.models.tokenizers import usable_tokens
 
 
 SYMBOLS = 256

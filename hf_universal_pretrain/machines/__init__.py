@@ -5,20 +5,20 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from hf_universal_pretrain.machines.automata import ElementaryAutomatonFamily, NeuralAutomatonFamily
 from hf_universal_pretrain.machines.base import MachineFamily, Machines
 from hf_universal_pretrain.machines.complexity import Band
 from hf_universal_pretrain.machines.context_tree import ContextTreeFamily
-from hf_universal_pretrain.machines.dyck import DyckFamily
-from hf_universal_pretrain.machines.hmm import HiddenMarkovFamily
 from hf_universal_pretrain.machines.markov import MarkovFamily
 from hf_universal_pretrain.machines.noise import NoiseFamily
-from hf_universal_pretrain.machines.procedural import ProceduralFamily
-from hf_universal_pretrain.machines.program import ProgramFamily
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily
-from hf_universal_pretrain.machines.repeat import RepeatFamily
-from hf_universal_pretrain.machines.rnn import RandomNetworkFamily
-from hf_universal_pretrain.machines.transformer import RandomTransformerFamily
+from hf_universal_pretrain.machines.zoo.automata import ElementaryAutomatonFamily, NeuralAutomatonFamily
+from hf_universal_pretrain.machines.zoo.dyck import DyckFamily
+from hf_universal_pretrain.machines.zoo.hmm import HiddenMarkovFamily
+from hf_universal_pretrain.machines.zoo.one_matrix import RandomNetworkFamily
+from hf_universal_pretrain.machines.zoo.procedural import ProceduralFamily
+from hf_universal_pretrain.machines.zoo.program import ProgramFamily
+from hf_universal_pretrain.machines.zoo.repeat import RepeatFamily
+from hf_universal_pretrain.machines.zoo.transformer import RandomTransformerFamily
 
 
 FAMILIES: dict[str, Callable[..., MachineFamily]] = {

@@ -25,7 +25,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, log_uniform, uniform_between, zipf_base
+from hf_universal_pretrain.machines.base import MachineFamily
+from hf_universal_pretrain.machines.draws import log_uniform, uniform_between, zipf_base
 
 
 # odd numbers of 64 bits without pattern, for hashing

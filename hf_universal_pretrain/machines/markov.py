@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, dirichlet, inverse_cdf, log_uniform, log_uniform_int
+from hf_universal_pretrain.machines.base import MachineFamily
+from hf_universal_pretrain.machines.draws import dirichlet, inverse_cdf, log_uniform, log_uniform_int
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_universal_pretrain.machines.base import MachineFamily, equal_shares, inverse_cdf, log_uniform
-from hf_universal_pretrain.machines.replay import replayed
+from hf_universal_pretrain.machines.base import MachineFamily, equal_shares
+from hf_universal_pretrain.machines.cuda_graph import replayed
+from hf_universal_pretrain.machines.draws import inverse_cdf, log_uniform
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import psutil
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-from hf_universal_pretrain.checkpoints import checkpoints, fault, newest_complete
+from hf_universal_pretrain.runs.checkpoints import checkpoints, fault, newest_complete
+from tests.commands.test_recipes import TINY
 from tests.conftest import ROOT
-from tests.test_recipes import TINY
 
 
 pytestmark = pytest.mark.distributed

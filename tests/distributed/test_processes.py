@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from hf_universal_pretrain.checkpoints import fault
+from hf_universal_pretrain.runs.checkpoints import fault
 from tests.distributed.worker import run_workers
 
 

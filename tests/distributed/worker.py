@@ -21,8 +21,9 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, default_data_collator
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
-from hf_universal_pretrain.interrupts import StopOnSignal
-from hf_universal_pretrain.modeling import build_config, build_model, build_tokenizer
+from hf_universal_pretrain.models.build import build_config, build_model
+from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.training.interrupts import StopOnSignal
 
 
 TINY = "n_layer=2,n_embd=16,n_head=2,n_positions=32"

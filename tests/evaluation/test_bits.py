@@ -15,7 +15,7 @@ from hf_universal_pretrain.evaluation import (
     symbol_bits,
     text_bits,
 )
-from hf_universal_pretrain.modeling import build_config, build_model
+from hf_universal_pretrain.models.build import build_config, build_model
 from hf_universal_pretrain.text import encode
 
 

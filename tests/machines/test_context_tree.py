@@ -2,8 +2,8 @@ import math
 
 import torch
 
-from hf_universal_pretrain.machines.base import zipf_base
 from hf_universal_pretrain.machines.context_tree import ContextTreeFamily, ContextTrees, _Places
+from hf_universal_pretrain.machines.draws import zipf_base
 
 
 def plain_successor_counts(row: list[int], t: int, depth: int) -> list[int]:

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from hf_universal_pretrain.checkpoints import checkpoints, fault
+from hf_universal_pretrain.runs.checkpoints import checkpoints, fault
 
 
 ROOT = Path(__file__).parents[2]

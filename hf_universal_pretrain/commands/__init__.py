@@ -1,0 +1,1 @@
+"""What `hf-up` and the recipes run, one command a file."""

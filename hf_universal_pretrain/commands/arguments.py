@@ -1,0 +1,93 @@
+"""Command lines: flags from dataclasses, defaults from YAML, one line and status 2 for wrong use."""
+
+import difflib
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from hf_universal_pretrain.commands.endings import exit_with_usage_error, usage_errors
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        exit_with_usage_error(message)
+
+
+def parse_args(
+    dataclasses: Sequence[type],
+    description: str,
+    defaults: Callable[[Namespace], dict[str, Any]],
+    argv: list[str] | None = None,
+) -> tuple[Any, ...]:
+    """Fills dataclasses from `--config FILE.yaml` and the command line; the command line wins.
+
+    Args:
+        dataclasses: whose fields become flags.
+        description: for `-h`.
+        defaults: gives the defaults of this recipe where they differ from those of the dataclasses; it is shown what
+            has been asked for, since some depend on others.
+        argv: the command line, without the program; `sys.argv[1:]` by default.
+    """
+    parser = _Parser(dataclasses, description=description, allow_abbrev=False)
+    parser.add_argument(
+        "--config", metavar="FILE.yaml", help="YAML file of flags (without dashes); flags given here win."
+    )
+    argv = sys.argv[1:] if argv is None else argv
+    with usage_errors():
+        # two looks before the real one: at --config, and at what the defaults depend on
+        first = ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config")
+        file = first.parse_known_args(argv)[0].config
+        flags, emptied = _flags_from_yaml(file, parser) if file else ([], {})
+        words = [*flags, *argv]
+        asked = parser.parse_known_args(words)[0]
+        _check_json(asked)
+        parser.set_defaults(**defaults(asked) | emptied)
+        *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+    return tuple(parsed)
+
+
+def _check_json(asked: Namespace) -> None:
+    """transformers reads these flags too, but does not say which of them is broken."""
+    for name in TrainingArguments._VALID_DICT_FIELDS:
+        value = getattr(asked, name, None)
+        if isinstance(value, str) and value.startswith("{"):
+            try:
+                json.loads(value)
+            except ValueError as error:
+                raise ValueError(f"--{name}: {value} is no JSON ({error})") from error
+
+
+def _flags_from_yaml(path: str, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:
+    """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are.
+
+    Returns:
+        The words; and the empty lists of flags that may be empty, for which a command line has no word.
+    """
+    known = {action.dest for action in parser._actions}
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"--config: cannot read {path} as YAML ({error})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"--config: {path} must hold flags and their values, as in 'max_steps: 1000'")
+    flags, emptied = [], {}
+    for key, value in settings.items():
+        if key not in known - {"config", "help"}:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise ValueError(
+                f"--config: {path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+        if value == [] and parser.get_default(key) == []:
+            emptied[key] = value
+        elif isinstance(value, list):
+            flags += [f"--{key}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
+        elif value is not None:
+            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
+    return flags, emptied

@@ -1,0 +1,231 @@
+"""Continues a pretrained model on real text, or runs the same training from random weights.
+
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --eval_file held_out.txt
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --eval_file held_out.txt \
+        --from_scratch --compare_with out/quickstart-finetuned
+
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --transfer attention
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --tokenizer OTHER \
+        --embeddings match_by_text
+
+`--transfer` says which parts of the pretrained model are taken, `--embeddings` what becomes of its vocabulary; the
+table of what was taken, re-drawn or skipped is printed, and stored weight by weight in `transfer.json`.
+
+All runs see the same rows in the same order (`--seed`). `--compare_with` draws the curves of earlier runs beside this
+one's in `curves.png`. Flags are those of `ScriptArguments` (below) and of `transformers.TrainingArguments`;
+`--config FILE.yaml` sets any of them, and the command line wins. A run that was stopped goes on when the same command
+is given again.
+"""
+
+import json
+from argparse import Namespace
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+
+from hf_universal_pretrain.commands.arguments import parse_args
+from hf_universal_pretrain.commands.endings import (
+    hub_errors,
+    push_model,
+    train_and_finish,
+    usage_errors,
+    use_all_cores,
+)
+from hf_universal_pretrain.evaluation import cut_windows
+from hf_universal_pretrain.hub import claim_model_repository
+from hf_universal_pretrain.models.build import build_model, check_fits, fit_config, load_model, read_config
+from hf_universal_pretrain.models.checks import check_causal
+from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.models.transfer import EMBEDDINGS, TAKES, transfer, transfer_table
+from hf_universal_pretrain.runs.folder import checkpoint_to_resume
+from hf_universal_pretrain.runs.history import read_history
+from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
+from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
+from hf_universal_pretrain.training.bits_trainer import BitsTrainer
+from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pretraining_optimizer
+
+
+@dataclass
+class ScriptArguments:
+    model: str = field(metadata={"help": "Folder or Hub id of the pretrained model; its tokenizer is used."})
+    train_file: str | None = field(default=None, metadata={"help": "Text to train on (UTF-8, .gz too)."})
+    dataset: str | None = field(
+        default=None,
+        metadata={"help": "Instead of --train_file: Hub id or folder of a data set; its split 'train' is used."},
+    )
+    text_column: str = field(default="text", metadata={"help": "Column of --dataset that holds the text."})
+    eval_file: str | None = field(
+        default=None,
+        metadata={"help": "Text to measure on. Without one, the last tenth of the training text is held out."},
+    )
+    from_scratch: bool = field(
+        default=False, metadata={"help": "Start from random weights of the same configuration."}
+    )
+    transfer: str = field(
+        default="all",
+        metadata={
+            "help": "Parts of the pretrained model that are taken; the others are drawn anew. 'attention' is all that "
+            "mixes positions (state-space and recurrent mixers too), 'mlp' what works on each alone (experts and "
+            "routers too).",
+            "choices": list(TAKES),
+        },
+    )
+    embeddings: str | None = field(
+        default=None,
+        metadata={
+            "help": "Rows of the vocabulary, in and out: 'keep' (default with --transfer all and the model's own "
+            "tokenizer), 'reinit' (default otherwise), 'mean' (drawn around the mean of the pretrained rows), "
+            "'match_by_text' (tokens whose text is in both vocabularies keep their rows, the others as in 'mean').",
+            "choices": list(EMBEDDINGS),
+        },
+    )
+    tokenizer: str | None = field(
+        default=None,
+        metadata={"help": "Another tokenizer than the model's: 'byte', a folder or a Hub id."},
+    )
+    pad_vocab_multiple_of: int = field(
+        default=1,
+        metadata={"help": "Rows of the embeddings, rounded up to a multiple; where the model is drawn anew."},
+    )
+    rescale_norms: bool = field(
+        default=False,
+        metadata={"help": "Give each matrix that is taken the norm of the random one in whose place it stands."},
+    )
+    keep_optimizer: bool = field(
+        default=False,
+        metadata={
+            "help": "Go on with Adam's moments from the pretraining run's last checkpoint. By default they start anew,"
+            " with a warm-up."
+        },
+    )
+    early_stopping_patience: int = field(
+        default=0,
+        metadata={
+            "help": "Stop after this many evaluations in a row without a new best, and keep the best model; 0: never."
+        },
+    )
+    context_length: int = field(default=256, metadata={"help": "Tokens in a training row, and bytes in a window."})
+    eval_windows: int = field(default=50, metadata={"help": "Windows of the evaluation text."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
+    )
+    compare_with: list[str] = field(
+        default_factory=list, metadata={"help": "Folders of runs whose curves are drawn beside this one's."}
+    )
+
+
+def defaults(asked: Namespace) -> dict[str, Any]:
+    """Where this recipe differs from `TrainingArguments`."""
+    kind = "scratch" if asked.from_scratch else "finetuned" if asked.transfer == "all" else asked.transfer
+    return {
+        "metric_for_best_model": "eval_held_out_bits_per_byte", "greater_is_better": False,
+        "output_dir": f"{asked.model.rstrip('/')}-{kind}",
+        "max_steps": 1000, "learning_rate": 1e-3, "warmup_steps": 50, "adam_beta2": 0.95, "save_total_limit": 2,
+        "lr_scheduler_type": "cosine", "logging_steps": 10, "logging_nan_inf_filter": False,
+        "ddp_find_unused_parameters": False, "eval_strategy": "steps", "eval_steps": 0.05, "eval_on_start": True,
+        "resume_from_checkpoint": "auto",
+    }  # fmt: skip
+
+
+def main() -> None:
+    script, args = parse_args((ScriptArguments, TrainingArguments), __doc__, defaults)
+
+    # ---- Everything that can be wrong is found here, before anything is written ----
+    with usage_errors(), hub_errors():
+        check_arguments(args)
+        at_least(1, "eval_windows", script.eval_windows)
+        at_least(2, "context_length", script.context_length)
+        at_least(0, "early_stopping_patience", script.early_stopping_patience)
+        if (script.train_file is None) == (script.dataset is None):
+            raise ValueError("give the training text with either --train_file or --dataset")
+        if script.early_stopping_patience:
+            if args.eval_strategy == "no":
+                raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy steps")
+            # the best model is loaded in the end, so there must be a checkpoint at each evaluation
+            args.load_best_model_at_end, args.save_strategy, args.save_steps = (
+                True,
+                args.eval_strategy,
+                args.eval_steps,
+            )
+            args.restore_callback_states_from_checkpoint = True  # a run that goes on stays as patient as it was
+        trust = script.trust_remote_code
+        old_tokenizer = build_tokenizer(script.model, "--model", trust)
+        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer
+        whole = script.transfer == "all" and not script.tokenizer and script.pad_vocab_multiple_of == 1
+        embeddings = script.embeddings or ("keep" if whole else "reinit")
+        whole = whole and embeddings == "keep" and not script.rescale_norms and not script.from_scratch
+        if script.keep_optimizer and not whole:
+            raise ValueError("--keep_optimizer: Adam's moments fit only a model that is taken whole (--transfer all)")
+        optimizer = pretraining_optimizer(script.model) if script.keep_optimizer else None
+        taken = []
+        if whole:
+            model = load_model(script.model, trust_remote_code=trust)
+        else:
+            config = fit_config(read_config(script.model, trust), tokenizer, script.pad_vocab_multiple_of)
+            model = build_model(config, args.seed, trust_remote_code=trust)
+            if not script.from_scratch:
+                taken = transfer(
+                    load_model(script.model, trust_remote_code=trust), model, script.transfer, embeddings,
+                    old_tokenizer, tokenizer, args.seed, script.rescale_norms,
+                )  # fmt: skip
+        check_fits(model, tokenizer, script.context_length)
+        if script.train_file:
+            text = read_text(script.train_file, "--train_file")
+        else:
+            text = read_dataset(script.dataset, script.text_column)
+        if script.eval_file:
+            held_out = read_text(script.eval_file, "--eval_file")
+        else:
+            text, held_out = text[: -len(text) // 10], text[-len(text) // 10 :]
+        windows = {"held_out": cut_windows(held_out, script.context_length, script.eval_windows, "--eval_file")}
+        blocks = TokenBlocks(text, tokenizer, script.context_length)
+        others = {Path(run).name: read_history(run) for run in script.compare_with}
+        check_causal(model, script.context_length)
+        settings = run_settings(
+            args, model, tokenizer, blocks, from_scratch=script.from_scratch, transfer=script.transfer,
+            embeddings=embeddings, rescale_norms=script.rescale_norms, keep_optimizer=script.keep_optimizer,
+            pretrained=Path(script.model).name,
+        )  # fmt: skip
+        resume = checkpoint_to_resume(args, settings)
+        if args.push_to_hub:
+            claim_model_repository(args)
+        callbacks: list[TrainerCallback] = []
+        if optimizer:
+            callbacks.append(KeepOptimizerCallback(optimizer))
+        if script.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
+        trainer = BitsTrainer(
+            model=model,
+            args=args,
+            train_dataset=blocks,
+            processing_class=tokenizer,
+            context_length=script.context_length,
+            eval_windows=windows,
+            started_from=None if script.from_scratch else script.model,
+            compare_with=others,
+            settings=settings,
+            callbacks=callbacks,
+        )
+
+    if args.process_index == 0:
+        start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
+        print(
+            f"Training {model.num_parameters():,} parameters from {start} on {len(blocks):,} rows of text", flush=True
+        )
+        if taken:
+            print(f"Taken from {script.model}:\n{transfer_table(taken)}", flush=True)
+
+    # ---- Training ----
+    if args.device.type == "cpu":
+        use_all_cores()
+    train_and_finish(trainer, resume)
+    if taken and args.process_index == 0:
+        (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
+    if args.push_to_hub:
+        push_model(trainer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Pretrains a causal language model on synthetic data, before any real text.
+
+    accelerate launch recipes/pretrain.py --config recipes/configs/quickstart.yaml
+    accelerate launch recipes/pretrain.py --model gpt2
+    accelerate launch recipes/pretrain.py --model gpt2 --machines lstm --preset paper --eval_text wiki=wiki.txt
+    accelerate launch recipes/pretrain.py --model gpt2 --push_to_hub --hub_model_id ORG/NAME
+    accelerate launch recipes/pretrain.py --warm_start ORG/NAME
+
+Flags are those of `ScriptArguments` (below), `SyntheticUPConfig` (the data) and `UPConfig` (the training: every flag
+of `transformers.TrainingArguments`). `--config FILE.yaml` sets any of them; the command line wins. A run that was
+stopped, in whatever way, goes on when the same command is given again.
+"""
+
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
+from hf_universal_pretrain.commands.arguments import parse_args
+from hf_universal_pretrain.commands.endings import (
+    hub_errors,
+    push_model,
+    train_and_finish,
+    usage_errors,
+    use_all_cores,
+)
+from hf_universal_pretrain.evaluation import PROBES, choose_probes, cut_windows
+from hf_universal_pretrain.hub import claim_model_repository, find_file
+from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
+from hf_universal_pretrain.models.checks import check_causal
+from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.runs.folder import checkpoint_to_resume
+from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
+from hf_universal_pretrain.stream.config import DATA_CONFIG_NAME, paper_settings
+from hf_universal_pretrain.text import interpreter_texts, read_named_texts
+from hf_universal_pretrain.training.plan import plan_table
+
+
+@dataclass
+class ScriptArguments:
+    model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Architecture: a name known to transformers such as 'gpt2' (its default configuration, nothing "
+            "is downloaded), or a Hub id or folder whose configuration is taken. The weights are random in any case."
+        },
+    )
+    warm_start: str | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of --model: folder or Hub id of a model to go on from. Its weights, its tokenizer and, if"
+            " this recipe made it, its data's settings are taken, with the next stream_seed (new rows)."
+        },
+    )
+    config_overrides: str | None = field(
+        default=None, metadata={"help": "Changes to the model's configuration, as in n_layer=4,n_embd=128."}
+    )
+    tokenizer: str = field(
+        default="byte", metadata={"help": "'byte' (256 bytes and 3 special tokens), a folder or a Hub id."}
+    )
+    pad_vocab_multiple_of: int = field(
+        default=1,
+        metadata={
+            "help": "Rows of the embeddings, rounded up to a multiple: 64 is faster on a GPU. No token uses them."
+        },
+    )
+    preset: str = field(
+        default="default",
+        metadata={
+            "help": "Where the data's settings start from: 'default', or 'paper' (the recipe of arXiv 2506.20057).",
+            "choices": ["default", "paper"],
+        },
+    )
+    eval_text: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's "
+            "language reference and a module of its standard library."
+        },
+    )
+    eval_windows: int = field(default=50, metadata={"help": "Windows of each text, of context_length bytes."})
+    eval_probes: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Probes to measure too, at each evaluation (they take time): 'all', or some of "
+            f"{', '.join(PROBES)}."
+        },
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
+    )
+    dry_run: bool = field(default=False, metadata={"help": "Print the plan, write nothing, and stop."})
+
+
+def defaults(asked: Namespace) -> dict[str, Any]:
+    """Where this recipe differs from its dataclasses: it measures while it trains, and knows the paper's settings."""
+    changed = {
+        "output_dir": f"out/{Path(asked.warm_start or asked.model or 'up').name}",
+        "eval_strategy": "steps",
+        "eval_steps": 0.1,
+        "eval_on_start": True,
+        "resume_from_checkpoint": "auto",
+    }
+    if asked.warm_start:
+        changed["tokenizer"] = asked.warm_start
+        changed["output_dir"] += "-more"
+        changed |= settings_to_go_on_with(asked.warm_start)
+    if asked.preset == "paper":
+        changed |= paper_settings(asked.per_device_train_batch_size * asked.gradient_accumulation_steps)
+    return changed
+
+
+def settings_to_go_on_with(model: str) -> dict[str, Any]:
+    """The data's settings of a model that was pretrained on a synthetic stream, with the seed after its own."""
+    try:
+        path = find_file(model, DATA_CONFIG_NAME)
+    except OSError:  # no such model: loading its weights will say so
+        path = None
+    if path is None:
+        return {}
+    data = SyntheticUPConfig.from_pretrained(model)
+    return {**data.to_dict(), "stream_seed": data.stream_seed + 1}
+
+
+def main() -> None:
+    script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
+
+    # ---- Everything that can be wrong is found here, before anything is written ----
+    with usage_errors(), hub_errors():
+        if script.model is None and script.warm_start is None:
+            raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
+        check_arguments(args)
+        at_least(1, "eval_windows", script.eval_windows)
+        trust = script.trust_remote_code
+        if script.warm_start:
+            model = load_model(script.warm_start, "--warm_start", trust)
+        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust)
+        if not script.warm_start:
+            config = build_config(
+                script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of, trust
+            )
+            model = build_model(config, args.seed, script.dry_run, trust)
+        check_fits(model, tokenizer, data.context_length)
+        dataset = SyntheticUPDataset(data, tokenizer)
+        probes = choose_probes(script.eval_probes, tokenizer, "--eval_probes")
+        texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
+        windows = {
+            name: cut_windows(text, data.context_length, script.eval_windows, f"--eval_text {name}")
+            for name, text in texts.items()
+        }
+        check_causal(model, data.context_length)
+        settings = run_settings(
+            args, model, tokenizer, dataset, warm_start=script.warm_start and Path(script.warm_start).name
+        )
+        if not script.dry_run:
+            resume = checkpoint_to_resume(args, settings)
+            if args.push_to_hub:
+                claim_model_repository(args)
+            trainer = UPTrainer(
+                model=model,
+                args=args,
+                train_dataset=dataset,
+                processing_class=tokenizer,
+                eval_windows=windows,
+                eval_probes=probes,
+                probe_windows=script.eval_windows,
+                started_from=script.warm_start,
+                settings=settings,
+            )
+
+    if args.process_index == 0:
+        print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
+    if script.dry_run:
+        return
+
+    # ---- Training ----
+    if args.device.type == "cpu":
+        use_all_cores()
+    train_and_finish(trainer, resume)
+    if args.push_to_hub:
+        push_model(trainer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The ways in which a run ends early, and the one line that is printed of an error.
+
+Wrong use is a `ValueError` whose message names the flag and the mend; what stands here is everything else.
+"""
+
+
+class RunFinished(Exception):
+    """There is nothing to do: the run that was asked for is finished."""
+
+
+class SaveFailed(RuntimeError):
+    """A checkpoint or the final model could not be written; what was complete before still is."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or the weights are not finite."""
+
+
+class HubUnavailable(RuntimeError):
+    """The Hub could not be reached or did not do its part; nothing that the caller asked for is wrong."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, with its kind where the message alone says little."""
+    line = str(error).strip().split("\n")[0]
+    return line if isinstance(error, (ValueError, OSError)) and line else f"{type(error).__name__}: {line}"

@@ -1,0 +1,1 @@
+"""The rarer machine families, one a file."""

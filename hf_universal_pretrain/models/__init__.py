@@ -1,0 +1,1 @@
+"""Any causal architecture: built, checked, taken over in part, counted."""

@@ -1,0 +1,243 @@
+"""A model and a tokenizer from names, with the checks that keep a pretraining run honest."""
+
+import contextlib
+import difflib
+import math
+from pathlib import Path
+
+import torch
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from torch.distributed.tensor import DTensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.models.tokenizers import needs_its_code
+
+
+def read_config(name: str, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The configuration of an architecture, as it is.
+
+    Args:
+        name: an architecture known to transformers (`gpt2`: its default configuration, nothing is downloaded), a local
+            folder, or a Hub id.
+
+    Raises:
+        ValueError: if there is no such causal language model.
+    """
+    if name in CONFIG_MAPPING and not Path(name).is_dir():
+        if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise ValueError(f"--model: {name!r} is not a causal language model")
+        try:
+            return CONFIG_MAPPING[name]()
+        except Exception as error:  # an architecture whose default does not stand up to its own checks
+            raise ValueError(
+                f"--model: {name!r} has no usable default configuration ({first_line(error)}); give a folder or a "
+                "Hub id with a config.json"
+            ) from error
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever a file that is no configuration leads to
+        near = difflib.get_close_matches(name, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "give an architecture such as 'gpt2', a folder or a Hub id"
+        raise ValueError(
+            needs_its_code(error, "--model", name) or f"--model: no model at {name!r} ({first_line(error)}); {hint}"
+        ) from error
+
+
+def build_config(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    overrides: str | None = None,
+    pad_vocab_multiple_of: int = 1,
+    trust_remote_code: bool = False,
+) -> PreTrainedConfig:
+    """The configuration of an architecture, made to fit the tokenizer.
+
+    Args:
+        name: see `read_config`.
+        tokenizer: gives the vocabulary's size and the special tokens.
+        overrides: changes such as `"n_layer=2,n_embd=128"`.
+        pad_vocab_multiple_of: the vocabulary is rounded up to a multiple of it.
+        trust_remote_code: lets code run that comes with the configuration.
+
+    Raises:
+        ValueError: if there is no such model or an override does not fit.
+    """
+    config = read_config(name, trust_remote_code)
+    if overrides:
+        override(config, overrides)
+    return fit_config(config, tokenizer, pad_vocab_multiple_of)
+
+
+def override(config: PreTrainedConfig, overrides: str) -> None:
+    """Changes settings of a configuration, as in `"n_layer=2,n_embd=128"`, in place.
+
+    Raises:
+        ValueError: if there is no such setting or the value is of another type.
+    """
+    config = text_part(config)
+    try:
+        for change in overrides.split(","):
+            key, _, value = change.partition("=")
+            if value and getattr(config, key, "") is None:  # the library leaves these alone: it knows no type
+                setattr(config, key, yaml.safe_load(value))
+            else:
+                config.update_from_string(change)
+    except (ValueError, TypeError, StrictDataclassError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"--config_overrides {overrides!r}: {first_line(error)}; the form is n_layer=2,n_embd=128"
+        ) from error
+
+
+def fit_config(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, pad_vocab_multiple_of: int = 1
+) -> PreTrainedConfig:
+    """Makes a configuration that of a causal language model which reads the tokenizer's tokens, in place.
+
+    - Of a model that also sees or hears, the language model is taken where that is an architecture of its own.
+    - An encoder that can be a decoder becomes one (`is_decoder`, `causal`): as an encoder it would see what it is to
+      predict.
+    - Vocabulary size (rounded up to `pad_vocab_multiple_of`) and special tokens are the tokenizer's.
+    - What is left open gets the value that all models take it for: as many key as query heads, each as wide as the
+      width divided by the heads.
+
+    Returns:
+        The configuration to build from: `config` or its part for text.
+    """
+    text = text_part(config)
+    if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        config = text
+    if pad_vocab_multiple_of < 1:
+        raise ValueError(f"--pad_vocab_multiple_of must be at least 1, not {pad_vocab_multiple_of}")
+    text.vocab_size = math.ceil(len(tokenizer) / pad_vocab_multiple_of) * pad_vocab_multiple_of
+    if "decoder_vocab_size" in vars(text):
+        text.decoder_vocab_size = text.vocab_size
+    for special in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        token = getattr(tokenizer, special)
+        try:
+            setattr(text, special, token)
+        except StrictDataclassError:  # some refuse None; a text's beginning is then its predecessor's end
+            setattr(text, special, tokenizer.eos_token_id)
+    if text.is_encoder_decoder:
+        text.is_encoder_decoder = False
+    for setting in ("is_decoder", "causal"):
+        if getattr(text, setting, None) is False:
+            setattr(text, setting, True)
+    if vars(text).get("num_key_value_heads", 0) is None:
+        text.num_key_value_heads = text.num_attention_heads
+    if vars(text).get("head_dim", 0) is None:
+        text.head_dim = text.hidden_size // text.num_attention_heads
+    return config
+
+
+def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration of the language model in that of a model which also sees or hears; else `config` itself."""
+    parts = (getattr(config, name, None) for name in ("text_config", "decoder"))
+    return next((part for part in parts if isinstance(part, PreTrainedConfig)), config)
+
+
+def build_model(
+    config: PreTrainedConfig, seed: int, empty: bool = False, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """A model with random weights, float32 whatever the configuration says (train in bf16 with `--bf16`).
+
+    The global random state is left as it was.
+
+    Args:
+        config: see `build_config`.
+        seed: of the weights.
+        empty: makes the model without memory for its weights (on torch's "meta" device), to be counted only.
+        trust_remote_code: lets code run that comes with the configuration.
+
+    Raises:
+        ValueError: if the configuration does not fit itself (say, a width that the heads do not divide).
+    """
+    with torch.random.fork_rng(), torch.device("meta") if empty else contextlib.nullcontext():
+        torch.manual_seed(seed)
+        try:
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
+        except Exception as error:  # whatever an architecture says of settings that do not go together
+            raise ValueError(
+                f"--model: this configuration of {config.model_type!r} makes no model ({first_line(error)}); change "
+                "it with --config_overrides, or give a folder with a complete config.json"
+            ) from error
+    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not trust_remote_code:
+        raise ValueError(
+            f"--model: {config.model_type!r} saves a configuration of type {model.config.model_type!r}, from which "
+            "AutoModelForCausalLM cannot load it again; choose another architecture"
+        )
+    return honest_loss(model)
+
+
+def load_model(directory: str, flag: str = "--model", trust_remote_code: bool = False) -> PreTrainedModel:
+    """The trained weights of a local folder or a Hub repository, in float32; only from safetensors files.
+
+    Raises:
+        ValueError: if there is no model, or its weights hold NaN or infinite values; the message names `flag`.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # a broken file is reported by a library in Rust, with errors of its own
+        raise ValueError(
+            needs_its_code(error, flag, directory) or f"{flag}: no model at {directory!r} ({first_line(error)})"
+        ) from error
+    name = not_finite(model)
+    if name is not None:
+        raise ValueError(
+            f"{flag}: the weights of {directory!r} hold NaN or infinite values ({name}): give a model from before its "
+            "training diverged"
+        )
+    return honest_loss(model)
+
+
+@torch.no_grad()
+def not_finite(model: PreTrainedModel) -> str | None:
+    """The name of a weight that holds NaN or infinite values, if there is one; with FSDP, among this process's."""
+    mine = [(name, w.to_local() if isinstance(w, DTensor) else w) for name, w in model.named_parameters()]
+    mine = [(name, weight) for name, weight in mine if not weight.is_meta]
+    finite = [weight.isfinite().all() for _, weight in mine]
+    if not finite or torch.stack(finite).all():
+        return None
+    return next(name for (name, _), fine in zip(mine, finite, strict=True) if not fine)
+
+
+def honest_loss(model: PreTrainedModel) -> PreTrainedModel:
+    """Makes the Trainer divide the loss by the number of predictions.
+
+    transformers finds the loss type in the name of the class; "GPT2LMHeadModel" has none, and the Trainer then divides
+    the sum over T - 1 predictions by T, so that an untrained model logs less than ln(vocabulary).
+    """
+    if model.loss_type is None:
+        model.loss_type = "ForCausalLM"
+    return model
+
+
+def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
+    """Refuses what would end in an index error deep inside the model.
+
+    Raises:
+        ValueError: if the tokenizer has more tokens than the model embeddings, or a row more tokens than positions.
+    """
+    embeddings = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > embeddings:
+        raise ValueError(
+            f"--tokenizer: it has {len(tokenizer)} tokens, but the model has only {embeddings} embeddings: give the "
+            "tokenizer that the model was made with"
+        )
+    positions = getattr(text_part(model.config), "max_position_embeddings", None)  # absent: no limit
+    if positions is not None and 0 < positions < context_length:
+        raise ValueError(
+            f"--context_length: {context_length} is more than the {positions} positions of the model: lower it, or "
+            "raise the model's with --config_overrides"
+        )

@@ -1,0 +1,167 @@
+"""The output folder of a run: going on with what is there, and never writing over another run.
+
+`_run.json` says whose folder it is: the run's settings, and once it is finished, the step that it ended at. (The
+underscore keeps it from being pushed to the Hub.)
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from hf_universal_pretrain.errors import RunFinished
+from hf_universal_pretrain.runs.checkpoints import checkpoints, fault, newest_complete, read_marker, write_json
+from hf_universal_pretrain.runs.settings import LENGTH, changes, run_length
+
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "_run.json"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def write_run_file(folder: str | Path, settings: dict[str, Any], finished_at: int | None = None) -> None:
+    """Claims an output folder for a run, or says that the run in it is finished."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_json(Path(folder) / RUN_FILE, {"settings": settings, "finished_at": finished_at})
+
+
+def read_run_file(folder: Path) -> dict[str, Any]:
+    """`settings` of the run in an output folder, and `finished_at`, the step that it ended at (None: not yet)."""
+    return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+
+
+def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> str | None:
+    """The checkpoint to go on from, as `--resume_from_checkpoint` says: a folder, or `auto` (and None) for the newest
+    complete one of the run in `--output_dir`, if that has the same settings.
+
+    What has changed but may change is told, and incomplete checkpoints are removed, both with a warning.
+
+    Args:
+        args: of the training.
+        settings: see `settings.run_settings`.
+
+    Returns:
+        The checkpoint's folder, or None to start afresh.
+
+    Raises:
+        ValueError: if the output folder cannot be written or holds another run, if the settings do not allow to go on,
+            or if the given folder is not a complete checkpoint.
+        RunFinished: if there is nothing left to do.
+    """
+    folder, asked = Path(args.output_dir), args.resume_from_checkpoint
+    _check_can_be_written(folder)
+    if asked not in (None, "auto"):
+        checkpoint = _named_checkpoint(Path(asked), folder)
+    else:
+        checkpoint = _newest_of_this_run(folder, settings)
+    if checkpoint is not None:
+        marker = read_marker(checkpoint)
+        where = f"--resume_from_checkpoint: {checkpoint}" if asked not in (None, "auto") else f"--output_dir: {folder}"
+        told = _refuse_changes(where, marker["settings"], settings)
+        if marker["step"] > settings["max_steps"] > 0:
+            raise ValueError(
+                f"--max_steps: {checkpoint} is at step {marker['step']} already: give at least as many steps, or "
+                "another --output_dir to start a new run"
+            )
+        if args.process_index == 0:
+            _tell(checkpoint, told)
+    if args.process_index == 0:
+        _remove_incomplete(folder)
+    return None if checkpoint is None else str(checkpoint)
+
+
+def _check_can_be_written(folder: Path) -> None:
+    nearest = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
+    if not nearest.is_dir():
+        what = "a file" if nearest.exists() else "a link to nothing"
+        raise ValueError(f"--output_dir: {nearest} is {what}: give another folder")
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise ValueError(f"--output_dir: cannot write to {nearest} ({error.strerror}): give another folder") from error
+
+
+def _named_checkpoint(checkpoint: Path, folder: Path) -> Path:
+    reason = fault(checkpoint)
+    if reason is not None:
+        raise ValueError(
+            f"--resume_from_checkpoint: {checkpoint} is not a complete checkpoint ({reason}): give one such as "
+            f"{folder}/checkpoint-500, or 'auto' for the newest"
+        )
+    if checkpoint.resolve().parent != folder.resolve():
+        _refuse_another_run(folder)
+    elif newest_complete(folder) != folder / checkpoint.name:
+        raise ValueError(
+            f"--resume_from_checkpoint: {folder} holds newer checkpoints than {checkpoint}: give another --output_dir "
+            "to go on from it, or 'auto' for the newest"
+        )
+    return checkpoint
+
+
+def _newest_of_this_run(folder: Path, settings: dict[str, Any]) -> Path | None:
+    try:
+        run = read_run_file(folder)
+        was, finished_at = run["settings"], run["finished_at"]
+    except FileNotFoundError:
+        _refuse_another_run(folder)
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--output_dir: cannot read {folder / RUN_FILE}, which says what the folder holds: choose another folder"
+        ) from error
+    checkpoint = newest_complete(folder)
+    if checkpoint is not None or _weights_in(folder):
+        _refuse_changes(f"--output_dir: {folder}", was, settings)
+    if finished_at is not None and run_length(was) >= run_length(settings):
+        raise RunFinished(
+            f"The run in {folder} is finished (at step {finished_at:,}): nothing to do. For another run give another "
+            "--output_dir; to train this one longer, more --max_steps."
+        )
+    if finished_at is not None and checkpoint is None:
+        raise ValueError(
+            f"--max_steps: the run in {folder} is finished and has kept no checkpoint to go on from: start a new one "
+            "from its weights, in another --output_dir"
+        )
+    return checkpoint
+
+
+def _refuse_another_run(folder: Path) -> None:
+    if _weights_in(folder) or (folder / "trainer_state.json").exists() or checkpoints(folder):
+        raise ValueError(f"--output_dir: {folder} holds another run: choose another folder, or delete this one")
+
+
+def _weights_in(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _WEIGHTS)
+
+
+def _refuse_changes(where: str, was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    refused, told = changes(was, now)
+    if refused:
+        raise ValueError(
+            f"{where} is of a run with other settings: {', '.join(refused)}. Give the same settings to go on, or "
+            "another --output_dir to start a new run"
+        )
+    return told
+
+
+def _tell(checkpoint: Path, told: list[str]) -> None:
+    logger.warning(f"Going on from {checkpoint}.")
+    for words in told:
+        logger.warning(f"Changed since then: {words}.")
+    if any(words.startswith(LENGTH) for words in told):
+        logger.warning("A run of another length has another schedule of the learning rate, unless that is constant.")
+
+
+def _remove_incomplete(folder: Path) -> None:
+    """Only in a folder that is this run's: `_newest_of_this_run` has refused all others."""
+    if (folder / RUN_FILE).exists():
+        for checkpoint in checkpoints(folder):
+            reason = fault(checkpoint)
+            if reason is not None:
+                logger.warning(f"Removing {checkpoint}: it is incomplete ({reason}).")
+                shutil.rmtree(checkpoint)

@@ -1,0 +1,97 @@
+"""Cards (README.md) that may be written again and again without losing what people wrote into them."""
+
+import hashlib
+import logging
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import CardData, RepoCard
+
+
+logger = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).parent / "templates"
+# Our part of a card: the metadata (in YAML comments) and the text (in HTML comments), each with a digest of itself.
+METADATA = ("# hf_universal_pretrain: begin", "# hf_universal_pretrain: end")
+TEXT = ("<!-- hf_universal_pretrain: begin", "<!-- hf_universal_pretrain: end -->")
+_BLOCKS = {
+    "metadata": re.compile(rf"^{METADATA[0]} (\w*)\n(.*?)^{METADATA[1]}$", re.DOTALL | re.MULTILINE),
+    "text": re.compile(rf"^{TEXT[0]} (\w*) -->\n(.*){TEXT[1]}$", re.DOTALL | re.MULTILINE),
+}
+
+
+def render_card(data: CardData, template: str, **variables: Any) -> str:
+    """Fills a template of this package. It gets, beside `variables`, `begin` and `end` (the lines around our text),
+    `version` and `citation` (BibTeX of the paper and of this software)."""
+    card = RepoCard.from_template(
+        data,
+        template_path=str(TEMPLATES / template),
+        begin=f"{TEXT[0]}  -->",
+        end=TEXT[1],
+        version=version("hf_universal_pretrain"),
+        citation=(TEMPLATES / "citation.bib").read_text().strip().replace("VERSION", version("hf_universal_pretrain")),
+        **variables,
+    )
+    metadata, body = str(card).removeprefix("---\n").split("---\n", 1)
+    body = re.sub(r"\n{3,}", "\n\n", body)  # what the template's conditions leave
+    text = _BLOCKS["text"].search(body).group(2)
+    body = body.replace(f"{TEXT[0]}  -->", f"{TEXT[0]} {_digest(text)} -->", 1)
+    return f"---\n{METADATA[0]} {_digest(metadata)}\n{metadata}{METADATA[1]}\n---\n{body}"
+
+
+def write_card(folder: str | Path, fresh: str, published: str | None = None) -> None:
+    """Writes `README.md` into a folder.
+
+    Of a card that is there already, only what stands between this package's markers is rewritten, and that only as
+    long as nobody has edited it there; a README without them is left as it is.
+
+    Args:
+        folder: of the model or data set.
+        fresh: the card as it would be if there were none, from `render_card`.
+        published: the README that the Hub has, which may have been edited there. It is taken for the old one, unless
+            the one in the folder has been edited too.
+    """
+    path = Path(folder) / "README.md"
+    old = path.read_text(encoding="utf-8") if path.exists() else None
+    if published is not None and (old is None or _others_text(old) == _others_text(fresh)):
+        old = published
+    path.write_text(fresh if old is None else _refresh(old, fresh), encoding="utf-8")
+
+
+def yaml_lines(settings: dict[str, Any]) -> str:
+    """YAML, a setting a line, lists too."""
+    values = {key: yaml.safe_dump(value, default_flow_style=True, width=1000) for key, value in settings.items()}
+    return "".join(f"{key}: {value.splitlines()[0]}\n" for key, value in values.items())
+
+
+def _refresh(old: str, fresh: str) -> str:
+    """`old` with our blocks as they are in `fresh`."""
+    for name, block in _BLOCKS.items():
+        found, ours = block.search(old), block.search(fresh).group(0)
+        if found is None or found.group(1) != _digest(found.group(2)):
+            logger.warning(f"The {name} of README.md has been edited by hand and is left as it is.")
+        else:
+            old = old[: found.start()] + ours + old[found.end() :]
+    return old
+
+
+def _others_text(card: str) -> str:
+    for block in _BLOCKS.values():
+        card = block.sub("", card)
+    return card
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `"40 seconds"`, `"12 minutes"`, `"3.5 hours"`."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

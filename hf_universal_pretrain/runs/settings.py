@@ -1,0 +1,125 @@
+"""What a run is made with, and what of it may change when the run goes on from a checkpoint."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
+from hf_universal_pretrain.stream.config import SyntheticUPConfig
+from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
+from hf_universal_pretrain.text import TokenBlocks
+
+
+# training arguments that decide what is learned
+DECISIVE = (
+    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args", "weight_decay",
+    "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor", "neftune_noise_alpha",
+    "bf16", "fp16", "seed", "data_seed",
+)  # fmt: skip
+# training arguments that may change, and are told
+HARMLESS = (
+    "logging_steps", "save_steps", "save_strategy", "save_total_limit", "eval_steps", "eval_strategy",
+    "per_device_eval_batch_size", "report_to", "push_to_hub", "torch_compile", "gradient_checkpointing",
+)  # fmt: skip
+# how long a run is; see `run_length`
+LENGTH = ("max_steps", "num_train_epochs")
+# how many rows a step has; these may change together with the number of processes
+BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
+# of a model's configuration: where it came from, and what the Trainer changes
+_NOT_OF_THE_MODEL = {"_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"}
+
+
+def at_least(least: int, flag: str, value: int) -> None:
+    """Refuses a number that is too small.
+
+    Raises:
+        ValueError: names the flag.
+    """
+    if value < least:
+        raise ValueError(f"--{flag} must be at least {least}, not {value}")
+
+
+def check_arguments(args: TrainingArguments) -> None:
+    """Refuses training arguments that transformers accepts and fails on later.
+
+    Raises:
+        ValueError: names the flag and the mend.
+    """
+    for name in (*BATCH, "per_device_eval_batch_size"):
+        at_least(1, name, getattr(args, name))
+    if not 0 <= args.learning_rate < math.inf:
+        raise ValueError(f"--learning_rate must be a number from 0 on, not {args.learning_rate}")
+    if args.fp16 and args.device.type == "cpu":
+        raise ValueError("--fp16 needs a GPU: leave it out, or give --bf16")
+    if args.enable_jit_checkpoint:
+        raise ValueError("--enable_jit_checkpoint: leave it out: SIGTERM saves a checkpoint without it")
+    if args.save_only_model:
+        raise ValueError("--save_only_model: leave it out: a run cannot go on from such checkpoints")
+
+
+def run_settings(
+    args: TrainingArguments,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    dataset: Dataset | None,
+    **others: Any,
+) -> dict[str, Any]:
+    """The settings of a run, flat and as JSON has them, by the names of their flags; `model.NAME` is the model's.
+
+    Paths, tokens and texts are not among them: texts and vocabularies are told by a hash.
+
+    Args:
+        args: of the training.
+        model: as built, before a Trainer has had it.
+        tokenizer: of the model.
+        dataset: a synthetic stream, blocks of text, or any other.
+        others: what else decides the run, such as the model that its weights come from.
+    """
+    training = args.to_dict()
+    settings: dict[str, Any] = {name: training[name] for name in (*LENGTH, *BATCH, *DECISIVE, *HARMLESS)}
+    settings |= {"global_stream": training.get("global_stream", False)}
+    settings |= {"world_size": args.world_size, "device": args.device.type}
+    if isinstance(dataset, SyntheticUPDataset):
+        settings |= dataset.config.to_dict()
+    elif isinstance(dataset, TokenBlocks):
+        settings |= {"train_text": _hash(dataset.blocks.numpy().tobytes()), "context_length": dataset.blocks.shape[1]}
+    if tokenizer is not None:
+        settings["tokenizer"] = _hash(repr(sorted(tokenizer.get_vocab().items())).encode())
+    config = model.config.to_dict()
+    settings |= {f"model.{name}": value for name, value in config.items() if name not in _NOT_OF_THE_MODEL}
+    return json.loads(json.dumps(settings | others, default=str))
+
+
+def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What differs between the settings of a checkpoint and those of a run that is to go on from it.
+
+    Another number of processes, another device or another length are harmless in that the run goes on, although what
+    it learns from there on is not what it would have learned. With another number of processes, the batch may
+    change too.
+
+    Returns:
+        What the run cannot go on with, and what it can, in words such as `"seed_length (was 8, now 4)"`.
+    """
+    # a run from before a setting of the data was there had that setting's default
+    was = {name: value for name, value in SyntheticUPConfig().to_dict().items() if name in now} | was
+    harmless = {*HARMLESS, *LENGTH, "world_size", "device"}
+    if was.get("world_size") != now.get("world_size"):
+        harmless |= set(BATCH)
+    refused, told = [], []
+    for name in dict.fromkeys([*now, *was]):
+        if was.get(name) != now.get(name):
+            words = f"{name} (was {was.get(name)}, now {now.get(name)})"
+            (told if name in harmless else refused).append(words)
+    return refused, told
+
+
+def run_length(settings: dict[str, Any]) -> float:
+    """Steps of a run, or its epochs where these decide."""
+    return settings["max_steps"] if settings["max_steps"] > 0 else settings["num_train_epochs"]
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Algorithm 1: machines enrich a buffer, rows are sampled from it."""

@@ -1,0 +1,321 @@
+"""The two configurations: of the data (`SyntheticUPConfig`) and of the training (`UPConfig`)."""
+
+import bisect
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_universal_pretrain.hub import find_file
+from hf_universal_pretrain.machines import FAMILIES, Band
+from hf_universal_pretrain.stream.mixture import parse_mixture
+
+
+DATA_CONFIG_NAME = "synthetic_up_config.json"
+
+
+@dataclass
+class SyntheticUPConfig:
+    """Everything that decides the synthetic data: machines, buffer and alphabet. Algorithm 1 of arXiv 2506.20057.
+
+    The defaults are the ones that learned best in our measurements (see the README); `SyntheticUPConfig.paper` gives
+    the published recipe.
+
+    Raises:
+        ValueError: if a setting is out of range or does not fit another; the message names the field and the mend.
+    """
+
+    machines: str = field(
+        default="context_tree=0.9,lstm=0.1",
+        metadata={
+            "help": "Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. "
+            f"Families: {', '.join(FAMILIES)}."
+        },
+    )
+    complexity: str = field(
+        default="",
+        metadata={
+            "help": "Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's "
+            "size of a row against that of noise (1: incompressible, near 0: constant). Empty: keep all."
+        },
+    )
+    target_acceptance: float = field(
+        default=0.5,
+        metadata={
+            "help": "While fewer of a family's rows than this share are inside --complexity at the first try, its "
+            "gain is moved towards the band."
+        },
+    )
+    curriculum: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Changes of machines and complexity during training, each a mapping such as "
+            "'{at: 2000, machines: \"lstm=0.5,nca=0.5\", complexity: 0.3:0.9}' ('at' is a training step; a mixture "
+            "stands in quotes; in YAML, a list of mappings). What a stage does not name stays as in the stage before."
+        },
+    )
+    context_length: int = field(default=512, metadata={"help": "Symbols (and so tokens) in a row."})
+    alphabet_size: int = field(default=256, metadata={"help": "Number of symbols that machines read and write."})
+    alphabet: str = field(
+        default="identity",
+        metadata={
+            "help": "How symbols become tokens. 'identity': symbol s is the s-th token that is not special. "
+            "'permuted': each row through its own random injection into the whole vocabulary.",
+            "choices": ["identity", "permuted"],
+        },
+    )
+    tokens: str = field(
+        default="all",
+        metadata={
+            "help": "Which tokens rows may be made of. 'all': every one that is not special. 'printable': those whose "
+            "text is printable ASCII, tabs and line feeds (97 of the byte tokenizer's 256): learns English and code "
+            "sooner, but it is knowledge of the text to come.",
+            "choices": ["all", "printable"],
+        },
+    )
+    num_layers: int = field(default=1, metadata={"help": "Recurrent layers of an LSTM or GRU machine."})
+    hidden_size: int = field(default=128, metadata={"help": "Width of an LSTM or GRU machine."})
+    embedding_scale: float = field(
+        default=1.0, metadata={"help": "Factor on a recurrent machine's N(0, 1) embedding. The paper has 1e-8."}
+    )
+    gain_range: list[float] = field(
+        default_factory=lambda: [3.0, 12.0],
+        metadata={
+            "help": "Lowest and highest effective gain: the factor on a recurrent machine's weights and biases."
+        },
+    )
+    gain_law: str = field(
+        default="log_uniform",
+        metadata={
+            "help": "How gains lie in gain_range: 'log_uniform', or 'fourth_power' (u^4 with u uniform, what the "
+            "paper's code does).",
+            "choices": ["log_uniform", "fourth_power"],
+        },
+    )
+    temperature_range: list[float] = field(
+        default_factory=lambda: [0.0, 0.0],
+        metadata={
+            "help": "Lowest and highest temperature at which recurrent machines write symbols, log-uniform; '0 0' "
+            "always takes the most likely symbol."
+        },
+    )
+    conditioning: str = field(
+        default="aligned",
+        metadata={
+            "help": "How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; "
+            "'prefix': all of it before it writes.",
+            "choices": ["aligned", "prefix"],
+        },
+    )
+    seed_length: int = field(default=8, metadata={"help": "Symbols that a recurrent machine is given to start from."})
+    machines_per_round: int = field(
+        default=8, metadata={"help": "Machines of a family in a round; each serves an equal share of the rows."}
+    )
+    redraw_every: int = field(
+        default=1,
+        metadata={
+            "help": "Rounds between two draws of new machines. 0: never: all rows come from the machines of the first "
+            "round (of 'markov', 'lstm' and others machines_per_round of them), whose laws can be learned by heart."
+        },
+    )
+    source_batch: int = field(default=256, metadata={"help": "Rows generated in a round."})
+    buffer_size: int = field(default=2048, metadata={"help": "Rows in the buffer of one process."})
+    rows_per_round: int = field(
+        default=256,
+        metadata={
+            "help": "Training rows that a process draws between two rounds; source_batch / rows_per_round is how many "
+            "rows are generated for each one trained on."
+        },
+    )
+    reset_every: int = field(default=1, metadata={"help": "Rounds between two resets of rows to noise."})
+    num_resets: int = field(
+        default=4, metadata={"help": "Rows that a reset turns into noise: half uniform, half constant rows. Even."}
+    )
+    burn_in_rounds: int = field(default=24, metadata={"help": "Rounds before the first row is served."})
+    ablation: str = field(
+        default="none",
+        metadata={
+            "help": "A null model to compare with. 'no_iteration': machines read fresh noise and never what is in the "
+            "buffer; 'shuffled_positions': the symbols of each row are served in random order.",
+            "choices": ["none", "no_iteration", "shuffled_positions"],
+        },
+    )
+    stream_seed: int = field(default=0, metadata={"help": "Seed of the machines and the buffer."})
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        self.mixture = parse_mixture(self.machines)
+        for name, low in _AT_LEAST.items():
+            if not low <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least {low} and finite, not {getattr(self, name)}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        for name in ("buffer_size", "num_resets"):
+            if getattr(self, name) % 2:
+                raise ValueError(f"{name} must be even (half uniform, half constant rows), not {getattr(self, name)}")
+        for name in ("source_batch", "num_resets"):
+            if getattr(self, name) > self.buffer_size:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but the buffer has only {self.buffer_size} rows: "
+                    f"lower {name} or raise buffer_size"
+                )
+        if self.alphabet_size > 32_768:
+            raise ValueError(f"alphabet_size must be at most 32768, not {self.alphabet_size}")
+        if self.seed_length >= self.context_length:
+            raise ValueError(
+                f"seed_length is {self.seed_length}, but a row has only {self.context_length} symbols: "
+                "lower seed_length or raise context_length"
+            )
+        self._check_range("gain_range", positive=True)
+        self._check_range("temperature_range", positive=any(self.temperature_range))
+        if not 0 <= self.target_acceptance <= 1:
+            raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
+        self.band = Band.parse(self.complexity) if self.complexity else None
+        if self.band is not None and self.redraw_every != 1:
+            raise ValueError(
+                f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
+            )
+        if min(self.rows_of_families().values()) == 0:
+            raise ValueError(
+                f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
+                "one: raise source_batch or drop the rarest family"
+            )
+        self.stage_starts, self.stages = self._stages()
+
+    def _stages(self) -> tuple[list[int], list["SyntheticUPConfig"]]:
+        """For each stage of the curriculum its first step, and these settings as they are in it."""
+        starts, stages = [0], [self]
+        for entry in self.curriculum:
+            try:
+                stage = dict(yaml.safe_load(entry) if isinstance(entry, str) else entry)
+                at = stage.pop("at")
+            except (yaml.YAMLError, TypeError, ValueError, KeyError) as error:
+                raise ValueError(
+                    f"curriculum: each stage must be a mapping such as {{at: 2000, machines: lstm}}, not {entry!r}"
+                ) from error
+            if not isinstance(at, int) or at <= starts[-1]:
+                raise ValueError(f"curriculum: 'at' must be a step after {starts[-1]}, not {at!r}, in {entry!r}")
+            if not stage or not stage.keys() <= {"machines", "complexity"}:
+                raise ValueError(
+                    f"curriculum: a stage changes machines, complexity or both, not {sorted(stage)}: put a mixture in "
+                    'quotes, as in {at: 2000, machines: "lstm=0.5,nca=0.5"}'
+                )
+            try:
+                stages.append(dataclasses.replace(stages[-1], curriculum=[], **stage))
+            except (ValueError, AttributeError, TypeError) as error:  # also for what is no text
+                raise ValueError(f"curriculum: {entry!r}: {error}") from error
+            starts.append(at)
+        return starts, stages
+
+    def stage_at(self, step: int) -> int:
+        """The number of the curriculum's stage that training step `step` is in; 0 before any change."""
+        return bisect.bisect_right(self.stage_starts, step) - 1
+
+    def _check_types(self) -> None:
+        """Settings may come from a file that anyone has written."""
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            several = value if isinstance(value, (list, tuple)) else ()
+            fits = {
+                int: isinstance(value, int),
+                float: isinstance(value, (int, float)),
+                str: isinstance(value, str),
+                list[float]: len(several) > 0 and all(isinstance(item, (int, float)) for item in several),
+                list[str]: isinstance(value, list),
+            }[f.type]
+            if not fits or isinstance(value, bool):
+                kind = f.type.__name__ if f.type in (int, float, str) else f.type
+                raise ValueError(f"{f.name} must be of type {kind}, not {value!r}")
+
+    def _check_range(self, name: str, positive: bool) -> None:
+        value = getattr(self, name)
+        if len(value) != 2 or not all(map(math.isfinite, value)) or not value[0] <= value[1] or min(value) < 0:
+            raise ValueError(f"{name} must be two finite numbers, the lower first and not negative, not {value}")
+        if positive and value[0] <= 0:
+            raise ValueError(f"{name} must start above 0, not at {value[0]}")
+
+    def rows_of_families(self) -> dict[str, int]:
+        """How many of the `source_batch` rows of a round each family generates: its share, rounded."""
+        edges = [0]
+        total = 0.0
+        for share in self.mixture.values():
+            total += share
+            edges.append(round(total * self.source_batch))
+        return {name: edges[i + 1] - edges[i] for i, name in enumerate(self.mixture)}
+
+    @classmethod
+    def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
+        """The recipe of arXiv 2506.20057 as its code runs it, for training batches of `batch_size` rows a process.
+
+        4-layer LSTMs of width 128, one a round, argmax, seed 8, embedding scale 1e-8, gain u^4 with u uniform in
+        [1, 3.5], 50 constant and 50 uniform resets a round, source batch 2x and buffer 40x the training batch (20x the
+        source batch), a round for each batch.
+        """
+        return cls(**{**paper_settings(batch_size), **overrides})
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def save_pretrained(self, save_directory: str | Path) -> Path:
+        """Writes `synthetic_up_config.json` into the folder and returns its path."""
+        path = Path(save_directory) / DATA_CONFIG_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> "SyntheticUPConfig":
+        """Reads `synthetic_up_config.json` from a folder or a Hub repository: with it, the stream can be made again.
+
+        Raises:
+            ValueError: if there is no such file, it is no JSON object, or has settings that this class does not know.
+        """
+        try:
+            path = find_file(name, DATA_CONFIG_NAME)
+        except OSError as error:
+            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {str(error).splitlines()[0]}") from error
+        if path is None:
+            raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
+        what, known = f"{path} is not a configuration of synthetic data", {f.name for f in dataclasses.fields(cls)}
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{what}: it is no JSON ({error})") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f"{what}: it holds no settings")
+        if not settings.keys() <= known:
+            raise ValueError(f"{what}: unknown {sorted(set(settings) - known)}")
+        try:
+            return cls(**settings)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
+
+
+def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two settings, in words: `"seed_length (was 8, now 4)"`; empty if nothing does."""
+    names = dict.fromkeys([*now, *was])
+    return ", ".join(f"{k} (was {was.get(k)}, now {now.get(k)})" for k in names if was.get(k) != now.get(k))
+
+
+_AT_LEAST = {
+    "context_length": 2, "alphabet_size": 2, "num_layers": 1, "hidden_size": 1, "embedding_scale": 0.0,
+    "seed_length": 1, "machines_per_round": 1, "redraw_every": 0, "source_batch": 1, "buffer_size": 2,
+    "rows_per_round": 1, "reset_every": 1, "num_resets": 0, "burn_in_rounds": 0, "stream_seed": 0,
+}  # fmt: skip
+_CHOICES = {f.name: f.metadata["choices"] for f in dataclasses.fields(SyntheticUPConfig) if "choices" in f.metadata}
+
+
+def paper_settings(batch_size: int) -> dict[str, Any]:
+    """The settings in which the paper's recipe differs from our defaults (see `SyntheticUPConfig.paper`)."""
+    return {
+        "machines": "lstm", "num_layers": 4, "hidden_size": 128, "embedding_scale": 1e-8, "alphabet_size": 256,
+        "gain_range": [1.0, 3.5**4], "gain_law": "fourth_power", "temperature_range": [0.0, 0.0],
+        "conditioning": "aligned", "seed_length": 8, "machines_per_round": 1, "redraw_every": 1,
+        "source_batch": 2 * batch_size, "rows_per_round": batch_size, "buffer_size": max(40 * batch_size, 100),
+        "reset_every": 1, "num_resets": 100, "burn_in_rounds": 0,
+    }  # fmt: skip

@@ -1,0 +1,308 @@
+"""The synthetic stream: machines enrich a buffer, rows are sampled from it. Algorithm 1 of arXiv 2506.20057."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+from transformers import PreTrainedTokenizerBase
+
+from hf_universal_pretrain.machines import Machines, build_family
+from hf_universal_pretrain.models.tokenizers import usable_tokens
+from hf_universal_pretrain.stream.alphabet import Alphabet
+from hf_universal_pretrain.stream.beside import SideStream
+from hf_universal_pretrain.stream.buffer import SequenceBuffer
+from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
+
+
+STATE_VERSION = 3
+MAX_REDRAWS = 4  # how often the machines of rows outside the band are drawn again before the rows are given up
+GAIN_RATE = 0.05  # how fast, a round, gains follow the rows outside the band
+COUNTS = ("step", "rounds", "rows_served", "tried", "kept")
+
+
+class SyntheticUPDataset(IterableDataset):
+    """An endless stream of `{"input_ids", "labels"}`, each `(context_length,)` int64; labels are -100 where the model
+    is not judged.
+
+    A round is due after every `rows_per_round` rows. Iterated on its own (a stock `Trainer`, a `DataLoader`) the
+    dataset runs it by itself; under [`UPTrainer`] the [`BufferEnrichmentCallback`] does. Each process has its own
+    stream.
+
+    Args:
+        config: the settings of machines, buffer and alphabet.
+        tokenizer: whose tokens the rows are made of; its special tokens are never produced. Without one, symbols are
+            tokens, whatever `config.tokens` says.
+        device: where machines run and the buffer lives. The same seed gives the same rows on the same kind of device.
+        rank: number of this process. [`UPTrainer`] sets it.
+        world_size: number of processes.
+
+    Attributes:
+        step: the training step, which the stages of a curriculum go by. [`UPTrainer`] sets it; set it yourself in a
+            loop of your own.
+        tried: rows generated so far, those outside the band included.
+        kept: rows written into the buffer so far.
+        gain_factors: the factor that the band has put on a family's gain, where it has.
+        share: `(rank, world_size, batch)` if several processes run this same stream; each then yields only its own
+            batch of every `world_size` of them. [`UPTrainer`] sets it. None: yields every row.
+
+    Raises:
+        ValueError: if the tokenizer has fewer usable tokens than the alphabet has symbols.
+    """
+
+    def __init__(
+        self,
+        config: SyntheticUPConfig,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        device: str | torch.device = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        tokens = list(range(config.alphabet_size)) if tokenizer is None else usable_tokens(tokenizer, config.tokens)
+        self.alphabet = Alphabet(config.alphabet, config.alphabet_size, tokens)
+        self.enriches_itself = True
+        self.share: tuple[int, int, int] | None = None
+        self.start(device, rank, world_size)
+
+    def start(self, device: str | torch.device, rank: int, world_size: int, from_step: int = 0) -> None:
+        """(Re)starts the stream of process `rank` from its seed; at another training step than 0, from a seed of that
+        step's own, so that rows do not come again."""
+        self.rank, self.world_size = rank, world_size
+        seed = np.random.SeedSequence([self.config.stream_seed, rank, from_step]).generate_state(1, np.uint64)[0]
+        self.random = torch.Generator(device).manual_seed(int(seed))
+        self.buffer = SequenceBuffer(
+            self.config.buffer_size, self.config.context_length, self.config.alphabet_size, self.random
+        )
+        self.rounds = self.rows_served = self.tried = self.kept = 0
+        self.step = from_step
+        self.gain_factors: dict[str, float] = {}
+        self._enter_stage(self.config.stage_at(from_step))
+        self.side = SideStream(self.random.device)  # last: its work comes after all that stands above
+
+    def _enter_stage(self, number: int) -> None:
+        """Makes the families of a stage of the curriculum, and draws their machines."""
+        self.stage_number, self.stage = number, self.config.stages[number]
+        self.families = {
+            name: build_family(name, self.stage).with_gain(self.gain_factors.get(name, 1.0))
+            for name in self.stage.mixture
+        }
+        self._draw_machines()
+
+    def _draw_machines(self) -> None:
+        """Draws the machines of the coming rounds and keeps the generator's state, from which they follow."""
+        self._drawn_from = self.random.get_state()
+        self.machines: list[Machines] = [
+            self.families[name].draw(rows, self.random) for name, rows in self.stage.rows_of_families().items()
+        ]
+
+    def enrich(self) -> None:
+        """One round of Algorithm 1; on a GPU it is launched, and runs beside whatever the GPU is doing."""
+        with self.side.work():
+            self._round()
+
+    def _round(self) -> None:
+        config, buffer = self.config, self.buffer
+        if config.stage_at(self.step) != self.stage_number:
+            self._enter_stage(config.stage_at(self.step))
+        elif self.rounds and config.redraw_every and self.rounds % config.redraw_every == 0:
+            self._draw_machines()
+        where = buffer.choose(config.source_batch)
+        shares = list(self.stage.rows_of_families().values())
+        read = [part.split(shares) for part in (where, *self._read(where))]
+        made = []
+        for name, machines, rows, seeds, conditions, passes in zip(self.families, self.machines, *read, strict=True):
+            generated = machines.generate(seeds, conditions, self.random)
+            if self.stage.band is not None:
+                inside = self._redraw_outside_band(name, generated, passes)
+                rows, generated, passes = rows[inside], generated[inside], passes[inside]
+            made.append(
+                (rows, generated, passes + 1 if self.families[name].reads_condition else torch.ones_like(passes))
+            )
+        for rows, generated, passes in made:  # not before all have read
+            buffer.write(rows, generated, passes)
+            self.kept += len(rows)
+        self.tried += config.source_batch
+        self.rounds += 1
+        if self.rounds % config.reset_every == 0:
+            buffer.reset(config.num_resets)
+
+    def _read(self, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What machines read to write rows `where` of the buffer: seeds, conditions, and the conditions' passes."""
+        buffer, length = self.buffer, self.config.seed_length
+        if self.config.ablation != "no_iteration":
+            return buffer.crop(len(where), length), buffer.read(where), buffer.passes[where]
+        order = torch.randperm(2 * len(where), generator=self.random, device=self.random.device)
+        seeds, conditions = buffer.noise(2 * len(where))[order].chunk(2)
+        return seeds[:, :length], conditions, torch.zeros_like(buffer.passes[where])
+
+    def _redraw_outside_band(self, name: str, generated: Tensor, passes: Tensor) -> Tensor:
+        """Draws new machines, seeds and conditions for rows outside the band, a bounded number of times.
+
+        A machine is judged by the row that it writes. While fewer than `target_acceptance` of a family's rows are
+        inside at the first try, its gain follows the band: up when more rows are too simple than too close to noise,
+        down when it is the other way round.
+
+        Args:
+            name: of the family.
+            generated: `(rows, context_length)`; rows outside the band are replaced in place.
+            passes: `(rows,)` of the conditions; replaced alike.
+
+        Returns:
+            The indices of the rows that are inside; the others are given up, and the buffer's rows stay as they were.
+        """
+        family, buffer, band = self.families[name], self.buffer, self.stage.band
+        place = band.place(generated, self.config.alphabet_size)
+        first = place.clone()
+        for _ in range(MAX_REDRAWS):
+            outside = place.nonzero().flatten().to(generated.device)
+            if len(outside) == 0:
+                break
+            read_from = buffer.choose(len(outside))
+            seeds, conditions, passes[outside] = self._read(read_from)
+            again = family.draw(len(outside), self.random)
+            generated[outside] = again.generate(seeds, conditions, self.random)
+            place[outside.cpu()] = band.place(generated[outside], self.config.alphabet_size)
+            self.tried += len(outside)
+        if (first == 0).float().mean() < self.config.target_acceptance:
+            turn = math.exp(-GAIN_RATE * first.float().mean().item())
+            self.families[name] = family.with_gain(turn)
+            if self.families[name] != family:
+                self.gain_factors[name] = turn * self.gain_factors.get(name, 1.0)
+        return (place == 0).nonzero().flatten().to(generated.device)
+
+    def rounds_due(self) -> int:
+        """How many rounds are due before the next row: the burn-in, then one for each `rows_per_round` rows served."""
+        due = self.config.burn_in_rounds + self.rows_served // self.config.rows_per_round
+        return max(0, due - self.rounds)
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Samples rows from the buffer as it is: tokens and labels, each `(count, context_length)` int64."""
+        self.rows_served += count
+        with self.side.access():
+            symbols, judged = self.buffer.sample(count)
+            if self.config.ablation == "shuffled_positions":
+                order = torch.rand(symbols.shape, generator=self.random, device=symbols.device).argsort(1)
+                symbols, judged = symbols.gather(1, order), judged.gather(1, order)
+            tokens = self.alphabet.encode(symbols, self.random)
+            return tokens, torch.where(judged, tokens, -100)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        if get_worker_info() is not None:
+            raise ValueError(
+                "SyntheticUPDataset cannot be read by DataLoader workers, which would all serve the same rows: "
+                "set dataloader_num_workers (num_workers) to 0"
+            )
+        rank, world_size, batch = self.share or (0, 1, 1)
+        while True:
+            rows = []
+            for _ in range(world_size * batch):  # those of all processes, or their buffers would not stay the same
+                if self.enriches_itself:
+                    for _ in range(self.rounds_due()):
+                        self.enrich()
+                rows.append(self.draw(1))
+            for tokens, labels in rows[rank * batch : (rank + 1) * batch]:
+                yield {"input_ids": tokens[0], "labels": labels[0]}
+
+    def to_hf(self, num_shards: int = 1) -> datasets.IterableDataset:
+        """The stream as an endless `datasets.IterableDataset` of `{"input_ids"}` (and `{"labels"}` where the two
+        differ, see `row_features`), made as it is read.
+
+        It starts afresh from the seed and rank of this stream, whatever this one has served, and follows its settings
+        and tokenizer. (Parquet files of it: recipes/export_dataset.py.)
+
+        Args:
+            num_shards: independent streams (of ranks `rank`, `rank + 1`, ...), served in turns; a `DataLoader` may
+                have as many workers, and `datasets.distributed.split_dataset_by_node` as many nodes.
+        """
+        return datasets.IterableDataset.from_generator(
+            _serve_in_turns,
+            features=row_features(self.config, self.tokenizer),
+            gen_kwargs={
+                "ranks": list(range(self.rank, self.rank + num_shards)),
+                "config": self.config,
+                "tokenizer": self.tokenizer,
+                "device": str(self.random.device),
+            },
+        )
+
+    @property
+    def generation_seconds(self) -> float:
+        """How long the rounds took so far, those of before a (re)start not counted."""
+        return self.side.seconds
+
+    @property
+    def symbols_generated(self) -> int:
+        """Symbols generated so far by this process, those of rows outside the band included."""
+        return self.tried * self.config.context_length
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the stream's future; loads with `torch.load(weights_only=True)`."""
+        with self.side.access():
+            buffer = self.buffer.state_dict()
+        return {
+            "version": STATE_VERSION,
+            "config": self.config.to_dict(),
+            "rank": self.rank,
+            "world_size": self.world_size,
+            "device": self.random.device.type,
+            "counts": {name: getattr(self, name) for name in COUNTS},
+            "stage": self.stage_number,
+            "gain_factors": dict(self.gain_factors),
+            "buffer": buffer,
+            "generator": self.random.get_state(),
+            "machines_drawn_from": self._drawn_from,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues the stream of `state`.
+
+        Raises:
+            ValueError: if the state is of another version, rank, world size, kind of device or configuration.
+        """
+        mine = {"version": STATE_VERSION, "rank": self.rank, "world_size": self.world_size}
+        for name, value in {**mine, "device": self.random.device.type}.items():
+            if state.get(name) != value:
+                raise ValueError(f"the stream's state has {name} {state.get(name)}, this run has {name} {value}")
+        # a state from before a setting was there had that setting's default
+        told = differences({**SyntheticUPConfig().to_dict(), **state["config"]}, self.config.to_dict())
+        if told:
+            raise ValueError(f"the stream's state was made with other settings: {told}")
+        for name in COUNTS:
+            setattr(self, name, state["counts"][name])
+        self.gain_factors = dict(state["gain_factors"])
+        self.random.set_state(state["machines_drawn_from"])
+        self._enter_stage(state["stage"])
+        self.random.set_state(state["generator"])
+        with self.side.access():
+            self.buffer.load_state_dict(state["buffer"])
+
+
+def row_features(config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase | None) -> datasets.Features:
+    """The columns of a data set of rows, `context_length` integers each, in 16 bits where tokens fit: `input_ids`,
+    and `labels` (-100 where the model is not judged) if the mixture has a family that leaves symbols unjudged."""
+    tokens = config.alphabet_size if tokenizer is None else len(tokenizer)
+    dtype = "int16" if tokens <= 32_768 else "int32"
+    names = {name for stage in config.stages for name in stage.mixture}
+    judges_all = all(build_family(name, config).judges_all for name in names)
+    columns = ("input_ids",) if judges_all else ("input_ids", "labels")
+    column = datasets.List(datasets.Value(dtype), length=config.context_length)
+    return datasets.Features(dict.fromkeys(columns, column))
+
+
+def _serve_in_turns(
+    ranks: list[int], config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase | None, device: str
+) -> Iterator[dict[str, Any]]:
+    streams = [SyntheticUPDataset(config, tokenizer, device, rank) for rank in ranks]
+    columns = list(row_features(config, tokenizer))
+    while True:
+        for stream in streams:
+            for _ in range(stream.rounds_due()):
+                stream.enrich()
+            row = dict(zip(("input_ids", "labels"), stream.draw(1), strict=True))
+            yield {name: row[name][0].cpu().numpy() for name in columns}

@@ -1,0 +1,206 @@
+"""The stream as parquet shards on disk, for any trainer that reads tokens.
+
+A shard is a stream of its own: shard k is made by the generator of (stream_seed, rank k), on one thread, from its
+burn-in on. So its rows depend on the settings and on k alone: not on how many processes write, on which shards were
+there before, or on how many follow. A shard appears under its name only when it is complete.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from multiprocessing import get_context, parent_process
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from hf_universal_pretrain.models.tokenizers import usable_tokens
+from hf_universal_pretrain.stream.alphabet import Alphabet
+from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
+from hf_universal_pretrain.stream.dataset import SyntheticUPDataset, row_features
+
+
+GROUP_BYTES = 8_000_000  # of a row group, uncompressed: what a writer holds in memory
+_METADATA = b"hf_universal_pretrain"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is to be written: `rows` rows, `rows_per_shard` in each shard but the last, into `folder`/data."""
+
+    config: SyntheticUPConfig
+    tokenizer: PreTrainedTokenizerBase
+    folder: Path
+    rows: int
+    rows_per_shard: int
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "rows_per_shard"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        # refuses an alphabet that the tokenizer is too small for, before any process is started
+        Alphabet(self.config.alphabet, self.config.alphabet_size, self._usable_tokens)
+
+    @cached_property  # each shard tells it, and a large vocabulary takes a moment to read
+    def _usable_tokens(self) -> list[int]:
+        return usable_tokens(self.tokenizer, self.config.tokens)
+
+    @property
+    def shards(self) -> dict[int, int]:
+        """Rows of each shard."""
+        starts = range(0, self.rows, self.rows_per_shard)
+        return {k: min(self.rows_per_shard, self.rows - start) for k, start in enumerate(starts)}
+
+    def path(self, shard: int) -> Path:
+        return self.folder / "data" / f"train-{shard:05d}.parquet"
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a shard's rows, as it is kept in each file."""
+        tokens = repr(self._usable_tokens)
+        return {
+            **self.config.to_dict(),
+            "rows_per_shard": self.rows_per_shard,
+            "tokenizer": hashlib.sha256(tokens.encode()).hexdigest()[:8],
+            "hf_universal_pretrain": version("hf_universal_pretrain"),
+        }
+
+    def missing_shards(self) -> dict[int, int]:
+        """The shards that are yet to be written, and their rows. One with fewer rows than it should have (the last,
+        when rows are added to a finished export) is written again.
+
+        Raises:
+            ValueError: if there are shards that were made with other settings, or more rows than wanted.
+        """
+        wanted, missing, mine = self.shards, dict(self.shards), json.loads(json.dumps(self.settings()))
+        for path in sorted((self.folder / "data").glob("train-*.parquet")):
+            there = pq.read_metadata(path)
+            theirs = json.loads((there.metadata or {}).get(_METADATA, b"{}"))
+            told = differences(theirs, mine)
+            if told:
+                raise ValueError(
+                    f"--output: {path} was made with other settings: {told}. Give another folder, or the same settings"
+                )
+            shard = int(path.stem.removeprefix("train-"))
+            if there.num_rows > wanted.get(shard, 0):
+                raise ValueError(
+                    f"--rows: {self.folder} holds more than {self.rows:,} rows already: give another folder, or at "
+                    "least as many rows as are there"
+                )
+            if there.num_rows == wanted[shard]:
+                del missing[shard]
+        return missing
+
+    def write(self, num_proc: int, show_progress: bool = True) -> dict[str, float]:
+        """Writes the missing shards, `num_proc` at a time, each in a process of its own with one thread.
+
+        Returns:
+            `rows` that were written, `seconds` that it took, `processes` that wrote, `bytes` of all shards, and
+            `process_mb`, the largest memory (MB, peak resident set) that one process needed.
+        """
+        missing, began = self.missing_shards(), time.perf_counter()
+        (self.folder / "data").mkdir(parents=True, exist_ok=True)
+        self.config.save_pretrained(self.folder)
+        context = get_context("spawn")  # torch does not survive a fork
+        counter, peak = context.Value("q", 0), 0.0
+        there = self.rows - sum(missing.values())
+        bar = tqdm(total=self.rows, initial=there, unit="row", mininterval=1, disable=not show_progress)
+        workers = ProcessPoolExecutor(num_proc, context, initializer=_start_worker, initargs=(self, counter))
+        with bar, workers as pool:
+            pending = {pool.submit(_write_shard, shard, rows) for shard, rows in missing.items()}
+            try:
+                while pending:
+                    done, pending = wait(pending, timeout=0.5)
+                    bar.update(there + counter.value - bar.n)
+                    peak = max([peak, *(future.result() for future in done)])
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return {
+            "rows": sum(missing.values()),
+            "seconds": time.perf_counter() - began,
+            "processes": min(num_proc, len(missing)),
+            "bytes": sum(self.path(shard).stat().st_size for shard in self.shards),
+            "process_mb": peak,
+        }
+
+
+def draw_rows(stream: SyntheticUPDataset, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The next `count` rows of a stream, in parts of tokens and labels, `(rows, context_length)` int64 each: all
+    between two rounds at once, which is faster than iterating (and draws other rows of the same buffer)."""
+    period = stream.config.rows_per_round
+    while count:
+        for _ in range(stream.rounds_due()):
+            stream.enrich()
+        part = stream.draw(min(count, period - stream.rows_served % period))
+        count -= len(part[0])
+        yield part
+
+
+# ---- In a process that writes shards ----
+
+
+def _start_worker(export: Export, counter: "Synchronized[int]") -> None:
+    global _export, _counter
+    _export, _counter = export, counter
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback of its own
+    Thread(target=_end_with_the_parent, daemon=True).start()
+    torch.set_num_threads(1)  # sums in another order could tip a machine's choice of a symbol
+
+
+def _end_with_the_parent() -> None:
+    """The pool's workers would wait for work for ever if the process that has it were killed."""
+    parent_process().join()
+    os._exit(1)
+
+
+def _write_shard(shard: int, rows: int) -> float:
+    """Writes one shard and returns this process's peak memory in MB."""
+    config = _export.config
+    stream = SyntheticUPDataset(config, _export.tokenizer, rank=shard)
+    schema = row_features(config, _export.tokenizer).arrow_schema
+    schema = schema.with_metadata({**schema.metadata, _METADATA: json.dumps(_export.settings()).encode()})
+    item = schema.field("input_ids").type.value_type
+    group = max(1, GROUP_BYTES // (config.context_length * item.bit_width // 8))
+    path = _export.path(shard)
+    unfinished = path.with_suffix(".unfinished")
+    with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+        parts: list[list[np.ndarray]] = []  # of each part the tokens, and the labels if they are asked for
+        for part in draw_rows(stream, rows):
+            parts.append(
+                [column.numpy().astype(item.to_pandas_dtype()) for column, _ in zip(part, schema, strict=False)]
+            )
+            made = len(part[0])
+            rows -= made
+            if rows == 0 or sum(len(columns[0]) for columns in parts) >= group:
+                columns = [
+                    pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(column).ravel()), config.context_length)
+                    for column in zip(*parts, strict=True)
+                ]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+                parts.clear()
+            with _counter.get_lock():
+                _counter.value += made
+    unfinished.replace(path)
+    return _peak_mb()
+
+
+def _peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024)  # bytes there, KiB on Linux

@@ -1,0 +1,1 @@
+"""Trainers: exact runs, judged in bits, on a synthetic stream."""

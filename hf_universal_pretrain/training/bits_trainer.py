@@ -1,0 +1,172 @@
+"""`BitsTrainer`: a trainer that judges a model in bits per byte of real text."""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers import default_data_collator
+from transformers.trainer_utils import HubStrategy
+
+from hf_universal_pretrain.evaluation import probe_figures, text_figures
+from hf_universal_pretrain.hub import claim_model_repository, hide_token, published_readme, reason
+from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
+from hf_universal_pretrain.runs.folder import write_run_file
+from hf_universal_pretrain.runs.history import wall_seconds
+from hf_universal_pretrain.runs.model_card import write_model_card
+from hf_universal_pretrain.runs.record import bits_results, probe_results, text_metrics
+from hf_universal_pretrain.runs.tables import probes_table, results_table, write_results
+from hf_universal_pretrain.training.exact import ExactTrainer
+
+
+logger = logging.getLogger(__name__)
+
+
+class BitsTrainer(ExactTrainer):
+    """An [`ExactTrainer`] whose evaluation is bits per byte on windows of real text.
+
+    Args:
+        eval_windows: for each text, `(count, length)` uint8 windows (see `evaluation.cut_windows`). Metrics are
+            `eval_NAME_bits_per_byte`, over the second half of each window, and kin (see `report.text_metrics`). Every
+            process evaluates all windows.
+        eval_probes: names of `evaluation.PROBES` to measure too, as `eval_probe_NAME_bits_per_symbol` and kin.
+        probe_windows: windows of each probe, of `context_length` symbols.
+        started_from: name of the model whose weights training starts from, for the card; None for random weights.
+        compare_with: log histories of other runs, by name, to be drawn beside this one's.
+        kwargs: as for [`ExactTrainer`].
+    """
+
+    def __init__(
+        self,
+        *,
+        eval_windows: dict[str, Tensor] | None = None,
+        eval_probes: Sequence[str] = (),
+        probe_windows: int = 50,
+        started_from: str | None = None,
+        compare_with: dict[str, list[dict[str, float]]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.eval_windows = eval_windows or {}
+        self.eval_probes = eval_probes
+        self.probe_windows = probe_windows
+        self.started_from = started_from
+        self.compare_with = compare_with or {}
+        hide_token(kwargs["args"])
+        kwargs.setdefault("data_collator", default_data_collator)
+        if not has_causal_loss(kwargs["model"]):
+            kwargs.setdefault("compute_loss_func", causal_loss)
+        # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
+        super().__init__(eval_dataset=self.eval_windows or None, **kwargs)
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
+        began, metrics = time.perf_counter(), {}
+        batch, shown = (
+            self.args.per_device_eval_batch_size,
+            self.is_local_process_zero() and not self.args.disable_tqdm,
+        )
+        for name, windows in self.eval_windows.items():
+            progress = f"Measuring {name}" if shown else None
+            figures = text_figures(self.model, self.processing_class, windows, batch, progress)
+            metrics |= text_metrics(f"{metric_key_prefix}_{name}", figures)
+        for name in self.eval_probes:
+            progress = f"Measuring {name}" if shown else None
+            figures = probe_figures(
+                self.model, self.processing_class, name, self.context_length, self.probe_windows, batch, progress
+            )
+            metrics |= {f"{metric_key_prefix}_probe_{name}_{key}": value for key, value in figures.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self.train_began, self.seconds_before = time.perf_counter(), None
+        return super().train(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the training loss in bits, and the wall time of training so far (before a resume included)."""
+        if "loss" in logs:
+            logs["bits_per_token"] = logs["loss"] / math.log(2)
+        if "loss" in logs or "train_runtime" in logs:
+            if self.seconds_before is None:  # the log of the run that this one resumes, if any, is there by now
+                self.seconds_before = wall_seconds(self.state.log_history)
+            logs["seconds"] = round(self.seconds_before + time.perf_counter() - self.train_began, 2)
+        super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the stock one, but with `use_cache` on in what is saved: training turns it off, generating needs it."""
+        self.model.config.use_cache = True
+        super().save_model(output_dir, _internal_call)
+        self.model.config.use_cache = self.args.use_cache
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens that the model has been trained on after `step` steps, in all processes."""
+        rows = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return step * rows * self.context_length
+
+    def finish(self) -> None:
+        """Leaves a complete output folder: model, tokenizer, state, results, card and curves; prints the table.
+
+        The texts are measured once more if the last evaluation was before the last step, or was of another model than
+        the best one, which is what `load_best_model_at_end` leaves.
+        """
+        log = self.state.log_history
+        measured = any("eval_runtime" in e and e["step"] == self.state.global_step for e in log)
+        if self.eval_windows and (not measured or self.args.load_best_model_at_end):
+            self.evaluate()
+        with self.saving(self.args.output_dir):
+            self.save_model(_internal_call=True)
+            self.save_state()
+            if self.is_world_process_zero():
+                results, probes = bits_results(self), probe_results(self)
+                write_results(results, probes, self.args.output_dir)
+                write_model_card(self)
+                write_run_file(self.args.output_dir, self.settings, finished_at=self.state.global_step)
+        if self.is_world_process_zero():
+            if results:
+                print(results_table(results))
+            if probes:
+                print(probes_table(probes))
+            print(f"The model is in {self.args.output_dir}")
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Creates the repository, unless the recipe has, and makes sure that it may be written to."""
+        self.args.hub_token = token or self.args.hub_token
+        self.args.hub_private_repo = self.args.hub_private_repo if private is None else private
+        claim_model_repository(self.args)
+        self.hub_model_id, self.push_in_progress = self.args.hub_model_id, None
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Writes this package's card instead of the stock one, as `push_to_hub` asks before it uploads.
+
+        What a person has written into the card, here or on the Hub, is kept.
+        """
+        if self.is_world_process_zero():
+            write_model_card(self, published_readme(self.hub_model_id))
+
+    # The stock method pushes the output folder with a fixed list of files copied into it from the checkpoint, leaves
+    # out a push while another runs, and never looks at how a push ended.
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        running = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if not running:
+            self._warn_of_failed_pushes()
+        if not running or self.args.hub_always_push:
+            self.save_state()
+            self.create_model_card()
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    def _finish_current_push(self) -> None:
+        super()._finish_current_push()
+        self._warn_of_failed_pushes()
+
+    def _warn_of_failed_pushes(self) -> None:
+        if not self.args.push_to_hub or not self.is_world_process_zero() or self.push_in_progress is None:
+            return
+        for error in filter(None, (job.exception() for job in self.push_in_progress.jobs)):
+            logger.warning(f"A push during training failed ({reason(error)}). The next one carries everything.")
+        self.push_in_progress = None

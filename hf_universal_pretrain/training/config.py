@@ -1,0 +1,64 @@
+"""`UPConfig`: the arguments of a universal pretraining."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class UPConfig(TrainingArguments):
+    """Training arguments of [`UPTrainer`].
+
+    These parameters have default values different from [`~transformers.TrainingArguments`]:
+    - `max_steps` 1,000 (the stream has no end);
+    - `learning_rate` 1e-3, `warmup_steps` 100, `adam_beta2` 0.95;
+    - `logging_steps` 10; `logging_nan_inf_filter` False (it hides divergence and costs a device sync a step);
+    - `save_total_limit` 2;
+    - `ignore_data_skip` True (the stream is restored, never replayed; required);
+    - `remove_unused_columns` False, `ddp_find_unused_parameters` False.
+
+    Raises:
+        ValueError: if `max_steps` is not positive, or a value that the stream depends on is changed.
+    """
+
+    max_steps: int = field(
+        default=1000, metadata={"help": "Number of training steps (the synthetic stream has no end)."}
+    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
+    warmup_steps: float = field(
+        default=100, metadata={"help": "Steps of linear warm-up; below 1, a share of all steps."}
+    )
+    adam_beta2: float = field(default=0.95, metadata={"help": "Adam's beta2."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two log lines."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN and infinite losses in the logs."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
+    ignore_data_skip: bool = field(
+        default=True, metadata={"help": "Must stay on: the stream is restored, not replayed."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Not needed: rows hold what the model reads."}
+    )
+    global_stream: bool = field(
+        default=False,
+        metadata={
+            "help": "All processes run the same stream and each takes its share of a step's rows, so that these do "
+            "not depend on the number of processes; each generates what all of them need. By default each process has "
+            "a stream of its own and generates only what it needs."
+        },
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Let DDP look for parameters without gradient in every step."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_steps <= 0:
+            raise ValueError(f"max_steps must be positive, not {self.max_steps}: the synthetic stream has no end")
+        if self.dataloader_num_workers != 0:
+            raise ValueError(
+                "dataloader_num_workers must be 0: workers would copy the stream and all serve the same rows"
+            )
+        if not self.ignore_data_skip:
+            raise ValueError(
+                "ignore_data_skip must stay on: the stream's state is restored from the checkpoint instead"
+            )

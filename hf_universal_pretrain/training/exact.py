@@ -1,0 +1,135 @@
+"""`ExactTrainer`: runs that go on as if they had never been stopped, from checkpoints that are complete."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from hf_universal_pretrain.errors import SaveFailed
+from hf_universal_pretrain.hub import reason
+from hf_universal_pretrain.runs.checkpoints import mark_complete, unmark
+from hf_universal_pretrain.runs.folder import write_run_file
+from hf_universal_pretrain.runs.settings import run_settings
+from hf_universal_pretrain.training.health import HealthCallback, check_weights
+
+
+logger = logging.getLogger(__name__)
+
+
+class ExactTrainer(Trainer):
+    """A `Trainer` whose checkpoints are complete or do not count (see `checkpoints`), and which goes on from one as if
+    it had never been stopped; on a CPU, bit for bit.
+
+    Args:
+        model: to be trained.
+        args: of the training.
+        context_length: tokens in a training row.
+        settings: of the run (see `settings.run_settings`), kept in each checkpoint; worked out if not given.
+        callbacks: added to [`HealthCallback`].
+        kwargs: as for [`~transformers.Trainer`].
+    """
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        context_length: int,
+        settings: dict[str, Any] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.context_length = context_length
+        tokenizer, dataset = kwargs.get("processing_class"), kwargs.get("train_dataset")
+        self.settings = settings or run_settings(args, model, tokenizer, dataset)
+        super().__init__(model=model, args=args, callbacks=[HealthCallback(), *(callbacks or [])], **kwargs)
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self.is_fsdp_enabled and args.process_index == 0:
+            logger.warning("accelerate has FSDP on GPUs only: each process holds a whole copy of the model (DDP).")
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        if self.args.should_save:
+            with self.saving(self.args.output_dir):
+                write_run_file(self.args.output_dir, self.settings)
+        return super().train(*args, **kwargs)
+
+    # The stock method evaluates at the start of a run that goes on, too, which early stopping would count.
+    def _evaluate(self, *args: Any, skip_scheduler: bool = False, **kwargs: Any) -> dict[str, float]:
+        if skip_scheduler and self.state.global_step:
+            return {}
+        return super()._evaluate(*args, skip_scheduler=skip_scheduler, **kwargs)
+
+    # The stock method takes intervals of logging, evaluation and saving from the checkpoint, whatever was asked for.
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        trained = super()._init_training_state(max_steps, *args, **kwargs)
+        self.state.compute_steps(self.args, max_steps)
+        return trained
+
+    # The stock method trains a step more than asked for when it starts at the last one.
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            self._load_rng_state(kwargs["resume_from_checkpoint"])
+            self.control.should_training_stop = True
+            return
+        first = self.state.global_step == self._initial_global_step
+        if first and isinstance(kwargs["model"], DistributedDataParallel):
+            self._settle_gradient_buckets(kwargs["model"])
+        super()._run_epoch(*args, **kwargs)
+
+    def _settle_gradient_buckets(self, model: DistributedDataParallel) -> None:
+        """One backward pass that counts for nothing.
+
+        After the first of a process, DDP puts the gradients that it sums into another order. With more than two
+        processes that changes the last bits of the sums, so that a run which goes on would differ, in its first step,
+        from one that was never stopped.
+        """
+        rows = torch.zeros(self._train_batch_size, self.context_length, dtype=torch.int64, device=self.args.device)
+        with torch.random.fork_rng([] if self.args.device.type == "cpu" else [self.args.device]):
+            self.accelerator.backward(self.compute_loss(model, {"input_ids": rows, "labels": rows}))
+        model.zero_grad()
+
+    # The stock method, between two marks: a checkpoint counts once the files of all processes are on the disk; it is
+    # pushed, and an older one deleted for it, only then.
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        check_weights(self.model, self.state.global_step)
+        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        limit, push = self.args.save_total_limit, self.args.push_to_hub
+        with self.saving(folder):
+            if self.args.should_save:
+                unmark(folder)
+            self.args.save_total_limit, self.args.push_to_hub = None, False
+            try:
+                super()._save_checkpoint(*args, **kwargs)
+            finally:
+                self.args.save_total_limit, self.args.push_to_hub = limit, push
+            if self.args.should_save:
+                torch.save(self.args, folder / TRAINING_ARGS_NAME)  # again, with these two as they are
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                mark_complete(folder, self.state.global_step, self.settings)
+            self.accelerator.wait_for_everyone()  # or a process that stops here would end the one that marks
+        if push:
+            self._push_from_checkpoint(str(folder))
+        if self.args.should_save:
+            rotate_checkpoints(self.args.output_dir, limit, self.state.best_model_checkpoint)
+
+    @contextmanager
+    def saving(self, folder: str | Path) -> Iterator[None]:
+        """Turns what goes wrong with writing into [`SaveFailed`], and removes a checkpoint that was begun."""
+        try:
+            yield
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):  # torch's way to say it
+                raise
+            if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR) and self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise SaveFailed(f"cannot save to {folder}: {reason(error)}") from error

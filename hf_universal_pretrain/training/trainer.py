@@ -1,0 +1,129 @@
+"""`UPTrainer`: a trainer on a synthetic stream."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
+from hf_universal_pretrain.training.bits_trainer import BitsTrainer
+from hf_universal_pretrain.training.callbacks import BufferEnrichmentCallback
+
+
+logger = logging.getLogger(__name__)
+
+
+class UPTrainer(BitsTrainer):
+    """Universal pretraining: a [`~transformers.Trainer`] on a [`SyntheticUPDataset`].
+
+    Each process draws from a stream of its own, which starts from (`stream_seed`, rank), lives on the GPU if there is
+    one, and is saved in each checkpoint, so that a resumed run sees the rows it would have seen. With
+    `args.global_stream` all processes run the same stream, and each takes its share of the rows.
+
+    Args:
+        train_dataset: the synthetic stream. It is restarted if it was made for another rank, world size or device.
+        callbacks: added to [`BufferEnrichmentCallback`].
+        kwargs: as for [`BitsTrainer`]; `args` should be a [`UPConfig`].
+
+    Example:
+
+    ```python
+    dataset = SyntheticUPDataset(SyntheticUPConfig(machines="lstm", context_length=512), tokenizer=tokenizer)
+    trainer = UPTrainer(model=model, args=UPConfig("out"), train_dataset=dataset, processing_class=tokenizer)
+    trainer.train()
+    ```
+    """
+
+    def __init__(
+        self, *, train_dataset: SyntheticUPDataset, callbacks: list[TrainerCallback] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(
+            train_dataset=train_dataset,
+            context_length=train_dataset.config.context_length,
+            callbacks=[BufferEnrichmentCallback(), *(callbacks or [])],
+            **kwargs,
+        )
+        device = self.args.device if self.args.device.type == "cuda" else torch.device("cpu")
+        rank, world_size = self.args.process_index, self.args.world_size
+        if self.args.global_stream:
+            rank, world_size = 0, 1
+        wanted = (device.type, rank, world_size)
+        if (train_dataset.random.device.type, train_dataset.rank, train_dataset.world_size) != wanted:
+            train_dataset.start(device, rank, world_size)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """A plain loader, which accelerate does not touch: no shard is dropped, no batch is fetched ahead.
+
+        Its generator keeps the loader from drawing a seed from the global random state after that was restored, which
+        would change dropout on resuming.
+        """
+        args = self.args
+        share = (args.process_index, args.world_size, self._train_batch_size) if args.global_stream else None
+        self.train_dataset.share = share
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=self.data_collator,
+            generator=torch.Generator(),
+        )
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self.generation_before = self.train_dataset.generation_seconds
+        return super().train(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds `synthetic_tokens` (all processes), `rounds`, and `generation_share`: of the wall time since `train`
+        was called, the share that this process spent on generating; with a band also `acceptance`: of the rows
+        generated so far, the share that went into the buffer."""
+        if "loss" in logs or "train_runtime" in logs:
+            spent = self.train_dataset.generation_seconds - self.generation_before
+            logs["synthetic_tokens"] = self.tokens_at(self.state.global_step)
+            logs["rounds"] = self.train_dataset.rounds
+            logs["generation_share"] = round(spent / (time.perf_counter() - self.train_began), 4)
+            if self.train_dataset.stage.band is not None:
+                logs["acceptance"] = round(self.train_dataset.kept / self.train_dataset.tried, 4)
+        self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise
+        super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves `synthetic_up_config.json` beside the model."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            self.train_dataset.config.save_pretrained(output_dir or self.args.output_dir)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.is_world_process_zero():
+            self.train_dataset.config.save_pretrained(self.args.output_dir)
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    # The stream is saved and restored where the random states are: on every rank, inside the checkpoint before it is
+    # pushed or rotated, and (with ignore_data_skip) right before the first batch.
+    def _stream_file(self, checkpoint: str) -> Path:
+        return Path(checkpoint) / f"synthetic_stream_{self.train_dataset.rank}.pt"
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.args.should_save or not self.args.global_stream:
+            torch.save(self.train_dataset.state_dict(), self._stream_file(output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        path, dataset = self._stream_file(checkpoint), self.train_dataset
+        state = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {}
+        mine = {"world_size": dataset.world_size, "device": dataset.random.device.type}
+        if all(state.get(name) == value for name, value in mine.items()):
+            dataset.load_state_dict(state)
+            return
+        if self.is_world_process_zero():
+            logger.warning(
+                f"{checkpoint} has no state for {mine['world_size']} stream(s) on {mine['device']}: each process goes "
+                "on with a fresh stream. From here on the rows are not those of a run that was never stopped."
+            )
+        dataset.start(dataset.random.device, dataset.rank, dataset.world_size, from_step=self.state.global_step)
+        BufferEnrichmentCallback.enrich(dataset)

@@ -1,0 +1,186 @@
+"""Stage two: `finetune.py` with parts of a model, another tokenizer, Adam's moments, and an early stop."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArguments
+
+from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
+from hf_universal_pretrain.commands import finetune as command
+from hf_universal_pretrain.models.build import build_config, build_model, load_model
+from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.text import TokenBlocks
+from hf_universal_pretrain.training.bits_trainer import BitsTrainer
+from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pretraining_optimizer
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretraining run of 3 steps with its checkpoint, and texts beside it."""
+    folder = tmp_path_factory.mktemp("stage_two")
+    tokenizer = build_tokenizer("byte")
+    model = build_model(build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=2,n_positions=64"), 0)
+    data = SyntheticUPConfig(
+        machines="context_tree", context_length=32, source_batch=8, buffer_size=32, burn_in_rounds=1
+    )
+    args = UPConfig(
+        str(folder / "run"), max_steps=3, use_cpu=True, save_steps=3, disable_tqdm=True, per_device_train_batch_size=4
+    )
+    trainer = UPTrainer(
+        model=model, args=args, train_dataset=SyntheticUPDataset(data, tokenizer), processing_class=tokenizer
+    )
+    trainer.train()
+    trainer.finish()
+    (folder / "train.txt").write_text("It was the best of times, it was the worst of times. " * 200)
+    (folder / "other.txt").write_text("0123456789+-*/=<>[]{}()$%&#@!|~^_ZYXWVUQJ" * 50)
+    return folder
+
+
+@pytest.fixture
+def finetune(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def run(*flags: str) -> None:
+        common = ["--model", "run", "--train_file", "train.txt", "--context_length", "32", "--use_cpu"]
+        common += ["--eval_windows", "4", "--disable_tqdm", "true"]
+        monkeypatch.chdir(run_folder)
+        monkeypatch.setattr("sys.argv", ["finetune.py", *common, *flags])
+        command.main()
+
+    return run
+
+
+def test_attention_only_takes_attention_and_says_so(finetune, run_folder: Path, capsys) -> None:
+    finetune("--transfer", "attention", "--max_steps", "1", "--learning_rate", "0", "--save_strategy", "no")
+    shown = capsys.readouterr().out
+    for line in ("attention    taken", "mlp          re-drawn", "vocabulary   re-drawn"):
+        assert line in shown
+    stored = json.loads((run_folder / "run-attention" / "transfer.json").read_text())
+    old = load_model(str(run_folder / "run")).state_dict()
+    new = load_model(str(run_folder / "run-attention")).state_dict()  # trained at rate 0
+    for row in stored:
+        assert row["part"] in ("norms", "positions", "mlp", "attention", "vocabulary")
+        assert (row["action"] == "taken") == (".attn." in row["name"])
+        if row["part"] != "norms" and not row["name"].endswith("bias"):  # those are constants when drawn
+            assert torch.equal(new[row["name"]], old[row["name"]]) == (row["action"] == "taken"), row
+
+
+def test_another_tokenizer_of_another_size(finetune, run_folder: Path) -> None:
+    from tests.models.test_vocabulary import bpe
+
+    tokenizer = bpe(run_folder / "bpe")
+    flags = ["--tokenizer", "bpe", "--embeddings", "match_by_text", "--pad_vocab_multiple_of", "64"]
+    finetune(*flags, "--max_steps", "2", "--output_dir", "matched", "--save_strategy", "no")
+    model = AutoModelForCausalLM.from_pretrained(run_folder / "matched")
+    assert model.config.vocab_size == 320 and model.config.bos_token_id == tokenizer.bos_token_id
+    stored = json.loads((run_folder / "matched" / "transfer.json").read_text())
+    assert [row["action"] for row in stored if row["part"] == "vocabulary"] == ["rows taken: 258 of 320"]
+
+
+def test_it_stops_when_validation_turns_and_keeps_the_best(finetune, run_folder: Path) -> None:
+    """Trained on prose and measured on signs, it gets better at first (fewer symbols than 259) and then ever worse."""
+    flags = [
+        "--eval_file",
+        "other.txt",
+        "--early_stopping_patience",
+        "2",
+        "--eval_steps",
+        "5",
+        "--learning_rate",
+        "1e-2",
+    ]
+    finetune(*flags, "--max_steps", "400", "--warmup_steps", "0", "--output_dir", "stopped")
+    state = json.loads((run_folder / "stopped" / "trainer_state.json").read_text())
+    assert state["global_step"] < 200
+    key = "eval_held_out_bits_per_byte"
+    measured = [entry[key] for entry in state["log_history"] if key in entry]
+    best = min(measured[1:-1])
+    assert measured[1:-1].index(best) == len(measured) - 2 - 3  # then 2 worse ones
+    results = json.loads((run_folder / "stopped" / "eval_results.json").read_text())
+    assert results["texts"]["held_out"]["bits_per_byte"] == pytest.approx(best, abs=1e-6)
+
+
+class Look(TrainerCallback):
+    """Notes the optimizer's state before the first step."""
+
+    def on_train_begin(self, args, state, control, optimizer, **kwargs) -> None:
+        group = optimizer.param_groups[0]
+        self.states = [
+            {name: value.clone() for name, value in optimizer.state[weight].items()}
+            for g in optimizer.param_groups
+            for weight in g["params"]
+        ]
+        self.initial_rate, self.decay = group["initial_lr"], group["weight_decay"]
+
+
+def test_kept_moments_are_those_of_the_checkpoint_and_the_rate_is_the_new_one(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    path = pretraining_optimizer(str(run_folder / "run"))
+    tokenizer, look = build_tokenizer("byte"), Look()
+    args = TrainingArguments(
+        str(tmp_path), max_steps=1, learning_rate=7e-4, weight_decay=0.3, use_cpu=True, save_strategy="no"
+    )
+    blocks = TokenBlocks((run_folder / "train.txt").read_bytes(), tokenizer, 32)
+    trainer = BitsTrainer(
+        model=load_model(str(run_folder / "run")), args=args, train_dataset=blocks, processing_class=tokenizer,
+        context_length=32, callbacks=[KeepOptimizerCallback(path), look],
+    )  # fmt: skip
+    trainer.train()
+    saved = torch.load(path, weights_only=True)["state"]
+    assert len(look.states) == len(saved) > 10
+    for mine, theirs in zip(look.states, saved.values(), strict=True):
+        assert mine["step"] == 3
+        assert all(torch.equal(mine[name], theirs[name]) for name in ("exp_avg", "exp_avg_sq"))
+    assert (look.initial_rate, look.decay) == (7e-4, 0.3)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--transfer", "heads"], "--transfer"),
+        (["--embeddings", "random"], "--embeddings"),
+        (["--tokenizer", "nowhere"], "--tokenizer: no tokenizer at 'nowhere'"),
+        (["--pad_vocab_multiple_of", "0"], "--pad_vocab_multiple_of must be at least 1"),
+        (["--transfer", "attention", "--keep_optimizer"], "--keep_optimizer: Adam's moments fit only"),
+        (["--from_scratch", "--keep_optimizer"], "--keep_optimizer: Adam's moments fit only"),
+        (["--early_stopping_patience", "2", "--eval_strategy", "no"], "--early_stopping_patience"),
+    ],
+)
+def test_refusals(flags: list[str], message: str, finetune, run_folder: Path, capsys) -> None:
+    before = sorted(run_folder.rglob("*"))
+    with pytest.raises(SystemExit) as exited:
+        finetune(*flags, "--output_dir", "refused")
+    shown = capsys.readouterr().err
+    assert exited.value.code == 2 and message in shown and len(shown.strip().splitlines()) == 1, shown
+    assert sorted(run_folder.rglob("*")) == before
+
+
+def test_a_run_without_checkpoints_has_no_moments_to_keep(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--keep_optimizer: .* has no complete checkpoint-N/optimizer.pt"):
+        pretraining_optimizer(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_transfers_sweeps_runs_and_goes_on(tmp_path: Path, run_recipe) -> None:
+    """Two arms, two rates: four runs to choose, two to report; started again, nothing is run again."""
+    tokenizer = build_tokenizer("byte")
+    model = build_model(build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=2,n_positions=256"), 0)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "text").write_text("It was the best of times, it was the worst of times. " * 1000)
+    flags = ["--model", "model", "--text", "tale=text,text,text", "--json", "t.json", "--runs", "runs"]
+    flags += ["--arms", "scratch", "mlp", "--seeds", "0", "--rates", "0.0", "0.01", "--steps", "10"]
+    first = run_recipe("transfers.py", *flags, "--sweep_steps", "5", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    arms = json.loads((tmp_path / "t.json").read_text())["texts"]["tale"]
+    for arm in ("scratch", "mlp"):
+        swept = arms[arm]["bits_by_rate_on_the_tuning_text"]
+        assert arms[arm]["rate"] == 0.01 and swept["0.01"] < swept["0.0"]
+        assert arms[arm]["curves"]["0"][-1][0] == 10
+    assert (tmp_path / "t.png").stat().st_size > 10_000 and "| tale | mlp | 0.01 |" in first.stdout
+    times = [path.stat().st_mtime for path in sorted((tmp_path / "runs").rglob("trainer_state.json"))]
+    assert len(times) == 6
+    assert run_recipe("transfers.py", *flags, "--sweep_steps", "5", cwd=tmp_path).stdout == first.stdout
+    assert times == [path.stat().st_mtime for path in sorted((tmp_path / "runs").rglob("trainer_state.json"))]

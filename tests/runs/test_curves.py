@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from hf_universal_pretrain.commands.compare import plot_comparison
+from hf_universal_pretrain.runs.comparison import Run
+from hf_universal_pretrain.runs.curves import plot_runs
+from hf_universal_pretrain.runs.history import read_history
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The figures that are written."""
+    figures, save = [], Figure.savefig
+
+    def keep(figure: Figure, *args, **kwargs) -> None:
+        figures.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def test_a_folder_that_holds_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"--compare_with: {tmp_path} is not the folder of a run"):
+        read_history(tmp_path)
+
+
+def test_bits_are_drawn_against_synthetic_tokens_with_floors_as_dashed_lines(drawn: list, tmp_path: Path) -> None:
+    history = [{"step": 0, "eval_english_bits_per_byte": 8.0, "eval_english_ci95": 0.1}]
+    history += [{"step": 10, "bits_per_token": 7.0}, {"step": 10, "eval_english_bits_per_byte": 6.0}]
+    history += [{"step": 10, "eval_probe_sort_bits_per_symbol": 5.0, "eval_probe_sort_accuracy": 0.5}]
+    floors = {"english": {"uniform": 8.0, "KT": 4.7, "best": 4.6}}
+    plot_runs({"run": history}, floors, tmp_path / "curves.png", tokens_per_step=2048)
+    loss, english, probes = drawn[0].axes
+    assert [axis.get_title() for axis in drawn[0].axes] == ["Training loss", "english", "probes"]
+    curve, *dashed = english.lines
+    assert list(curve.get_xdata()) == [0, 20480] and list(curve.get_ydata()) == [8.0, 6.0]
+    assert [line.get_ydata()[0] for line in dashed] == [8.0, 4.7, 4.6]
+    assert {line.get_linestyle() for line in dashed} == {"--"} and english.get_xlabel() == "synthetic tokens"
+    assert list(probes.lines[0].get_ydata()) == [5.0] and loss.get_ylabel() == "bits per token"
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+    plot_runs({"a": history, "b": history}, floors, tmp_path / "curves.png")
+    assert list(drawn[1].axes[1].lines[1].get_xdata()) == [0, 10] and drawn[1].axes[1].get_xlabel() == "step"
+
+
+def test_a_comparison_counts_what_went_before(drawn: list, tmp_path: Path) -> None:
+    runs = {"scratch": {0: Run([(0, 8.0), (10, 3.0)], 2.0)}, "up": {0: Run([(0, 6.0), (10, 2.5)], 2.0, 100, 300.0)}}
+    plot_comparison(runs, tmp_path / "c.png")
+    assert [[list(line.get_xdata()) for line in axis.lines] for axis in drawn[0].axes] == [
+        [[0, 10], [0, 10]], [[0, 10], [100, 110]], [[0, 20], [300, 320]],
+    ]  # fmt: skip
+    assert (tmp_path / "c.png").stat().st_size > 5000
