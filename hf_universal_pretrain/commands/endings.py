@@ -128,8 +128,9 @@ def _how_to_go_on(folder: str) -> str:
 def use_all_cores() -> None:
     """Gives this process its share of the cores where a launcher has taken them away.
 
-    `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 for the processes that they start, unless it is set, and
-    so leave all cores but one of a laptop idle. What a person has set is kept: it is in the launcher's own environment.
+    `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 for the processes that they start, unless it is set,
+    and so leave all cores but one of a laptop idle. What a person has set is kept: the launcher's own environment has
+    it.
     """
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
     if launched and "OMP_NUM_THREADS" not in psutil.Process(os.getppid()).environ():
