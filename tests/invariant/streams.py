@@ -34,10 +34,17 @@ def small(**changed: Any) -> Callable[[], SyntheticUPConfig]:
 STREAMS: dict[str, Callable[[], SyntheticUPConfig]] = {
     **{name: small(machines=name) for name in FAMILIES},
     "default machines": small(),
-    "mixture": small(machines=MIXTURE, redraw_every=3, reset_every=2),
+    # between two draws at row 80: then the machines in use decide what comes
+    "mixture": small(machines=MIXTURE, redraw_every=3, reset_every=2, burn_in_rounds=3),
     "never redrawn": small(machines=MIXTURE, redraw_every=0),
     "band": small(machines="lstm=0.5,nca=0.5", complexity="0.3:0.9", context_length=64),
     "curriculum": small(
+        machines="markov",
+        redraw_every=3,
+        burn_in_rounds=3,
+        curriculum=['{at: 3, machines: "lstm=0.5,repeat=0.5"}', "{at: 7, machines: nca}"],
+    ),
+    "curriculum with a band": small(
         machines="markov", curriculum=['{at: 3, machines: "lstm=0.5,repeat=0.5"}', "{at: 7, complexity: 0.3:0.9}"]
     ),
     "no iteration": small(machines="lstm", ablation="no_iteration"),
