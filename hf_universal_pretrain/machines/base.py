@@ -54,6 +54,10 @@ class MachineFamily(ABC):
     def flops_per_symbol(self) -> int:
         """Floating-point operations that one generated symbol costs, matrix products only."""
 
+    def pooled(self) -> Self:
+        """The family as it draws machines that stay (a pool)."""
+        return self
+
     def with_gain(self, factor: float) -> Self:
         """The family with its gain, the knob between order and chaos, turned by a factor. Most have no such knob."""
         return self
