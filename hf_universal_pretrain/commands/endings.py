@@ -11,7 +11,7 @@ import psutil
 import torch
 from transformers import ProgressCallback, Trainer
 
-from hf_universal_pretrain.errors import HubUnavailable, RunFinished, SaveFailed, TrainingDiverged
+from hf_universal_pretrain.errors import HubUnavailable, RunFinished, SaveFailed, TrainingDiverged, first_line
 from hf_universal_pretrain.hub import push_or_explain
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
@@ -95,8 +95,7 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     except RuntimeError as error:
         if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
             raise
-        first = str(error).strip().split("\n")[0]
-        what, status = f"lost another process of this run, which has died ({first})", 1
+        what, status = f"lost another process of this run, which has died ({first_line(error)})", 1
     _exit(f"{what}. {_how_to_go_on(folder)}", status, from_any=status == 1)
 
 

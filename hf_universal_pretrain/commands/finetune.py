@@ -34,7 +34,6 @@ from hf_universal_pretrain.commands.endings import (
     use_all_cores,
 )
 from hf_universal_pretrain.evaluation import cut_windows
-from hf_universal_pretrain.hub import claim_model_repository
 from hf_universal_pretrain.models.build import build_model, check_fits, fit_config, load_model, read_config
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -162,8 +161,6 @@ def main() -> None:
             pretrained=Path(script.model).name,
         )  # fmt: skip
         resume = checkpoint_to_resume(args, settings)
-        if args.push_to_hub:
-            claim_model_repository(args)
         callbacks: list[TrainerCallback] = []
         if optimizer:
             callbacks.append(KeepOptimizerCallback(optimizer))

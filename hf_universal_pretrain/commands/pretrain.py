@@ -26,7 +26,7 @@ from hf_universal_pretrain.commands.endings import (
     use_all_cores,
 )
 from hf_universal_pretrain.evaluation import choose_probes, cut_windows
-from hf_universal_pretrain.hub import claim_model_repository, find_file
+from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -129,8 +129,6 @@ def main() -> None:
         )
         if not script.dry_run:
             resume = checkpoint_to_resume(args, settings)
-            if args.push_to_hub:
-                claim_model_repository(args)
             trainer = UPTrainer(
                 model=model,
                 args=args,

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from transformers import default_data_collator
 from transformers.trainer_utils import HubStrategy
 
 from hf_universal_pretrain.evaluation import Figures, probe_figures, text_figures
-from hf_universal_pretrain.hub import claim_model_repository, hide_token, published_readme, reason
+from hf_universal_pretrain.hub import claim_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
 from hf_universal_pretrain.models.cost import training_flops_per_token
 from hf_universal_pretrain.runs.folder import write_run_file
@@ -150,11 +151,16 @@ class BitsTrainer(ExactTrainer):
             print(f"The model is in {self.args.output_dir}")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Creates the repository, unless the recipe has, and makes sure that it may be written to."""
-        self.args.hub_token = token or self.args.hub_token
-        self.args.hub_private_repo = self.args.hub_private_repo if private is None else private
-        claim_model_repository(self.args)
-        self.hub_model_id, self.push_in_progress = self.args.hub_model_id, None
+        """Creates the repository and makes sure that it may be written to, as the stock constructor asks before
+        anything is written; `args.hub_model_id` then has its full name."""
+        args = self.args
+        args.hub_token = token or args.hub_token
+        hide_token(args)
+        if self.is_world_process_zero():
+            name = args.hub_model_id or Path(args.output_dir).absolute().name
+            private = args.hub_private_repo if private is None else private
+            args.hub_model_id = claim_repository(name, "model", private, "--hub_model_id", "--hub_token")
+        self.hub_model_id, self.push_in_progress = args.hub_model_id, None
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Writes this package's card instead of the stock one, as `push_to_hub` asks before it uploads.
