@@ -203,7 +203,3 @@ def main() -> None:
     if taken and args.process_index == 0:
         (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
     push_model(trainer)
-
-
-if __name__ == "__main__":
-    main()

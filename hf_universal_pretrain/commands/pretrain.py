@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors
-from hf_universal_pretrain.evaluation import choose_probes, cut_windows
+from hf_universal_pretrain.evaluation import choose_probes, cut_each
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
 from hf_universal_pretrain.models.checks import check_causal
@@ -107,14 +106,6 @@ def starting_model(script: ScriptArguments, seed: int) -> tuple[PreTrainedModel,
     return build_model(config, seed, script.dry_run, trust), tokenizer
 
 
-def texts_to_measure(script: ScriptArguments, length: int) -> dict[str, Tensor]:
-    """Windows of each text, `(count, length)` uint8."""
-    texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
-    return {
-        name: cut_windows(text, length, script.eval_windows, f"--eval_text {name}") for name, text in texts.items()
-    }
-
-
 def main() -> None:
     script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
 
@@ -126,7 +117,8 @@ def main() -> None:
         check_fits(model, tokenizer, data.context_length)
         dataset = SyntheticUPDataset(data, tokenizer)
         probes = choose_probes(script.eval_probes, tokenizer, "--eval_probes")
-        windows = texts_to_measure(script, data.context_length)
+        texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
+        windows = cut_each(texts, data.context_length, script.eval_windows, "--eval_text")
         check_causal(model, data.context_length)
         warm_start = script.warm_start and Path(script.warm_start).name
         settings = run_settings(args, model, tokenizer, dataset, warm_start=warm_start)
@@ -146,7 +138,3 @@ def main() -> None:
     # ---- Training ----
     train_and_finish(trainer, resume)
     push_model(trainer)
-
-
-if __name__ == "__main__":
-    main()

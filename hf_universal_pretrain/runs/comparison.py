@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+
 from hf_universal_pretrain.models.build import build_model, read_config
 from hf_universal_pretrain.models.cost import training_flops_per_token
 from hf_universal_pretrain.runs.folder import read_run_file
@@ -196,3 +198,39 @@ def markdown(results: dict[str, dict[str, Any]], shares: list[float]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     failed = [arm for arm, result in results.items() if result.get("failed")]
     return "\n".join(lines) + (f"\n\nFailed, in part or whole: {', '.join(failed)}." if failed else "")
+
+
+def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path) -> None:
+    """Draws the curves of arms against real tokens, all tokens and FLOPs; each seed a thin line of the arm's colour.
+
+    Args:
+        runs: for each arm, its runs by seed.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure  # not before something is drawn
+    from matplotlib.ticker import EngFormatter
+
+    figure = Figure(figsize=(14, 4), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    titles = {
+        "real tokens": "Real text",
+        "all tokens": "With the stage before",
+        "FLOPs": "Compute, generation included",
+    }
+    for number, (arm, seeds) in enumerate(runs.items()):
+        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3], "linewidth": 1}
+        for place, run in enumerate(seeds.values()):
+            tokens, bits = (np.array(values) for values in zip(*run.curve, strict=True))
+            label = arm if place == 0 else None
+            axes[0].plot(tokens, bits, label=label, **style)
+            axes[1].plot(tokens + run.earlier_tokens, bits, **style)
+            axes[2].plot(tokens * run.flops_per_token + run.earlier_flops, bits, **style)
+    finals = [run.final for seeds in runs.values() for run in seeds.values()]
+    for axis, (unit, title) in zip(axes, titles.items(), strict=True):
+        axis.set(title=title, xlabel=unit)
+        axis.xaxis.set_major_formatter(EngFormatter())
+        axis.grid(alpha=0.3)
+    if finals:
+        axes[0].set(ylabel="bits per byte, held-out text", ylim=(min(finals) - 0.1, min(finals) + 2.5))
+        axes[0].legend(fontsize="small", ncols=2)
+    figure.savefig(path, dpi=120)

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import default_data_collator
 from transformers.trainer_utils import HubStrategy
 
-from hf_universal_pretrain.evaluation import Figures, probe_figures, text_figures
+from hf_universal_pretrain.evaluation import Figures, measure
 from hf_universal_pretrain.hub import claim_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
 from hf_universal_pretrain.models.cost import training_flops_per_token
@@ -64,21 +64,19 @@ class BitsTrainer(ExactTrainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
-        began, model, tokenizer = time.perf_counter(), self.model, self.processing_class
-        batch, length, count = self.args.per_device_eval_batch_size, self.context_length, self.probe_windows
-        shown = self.is_local_process_zero() and not self.args.disable_tqdm
-        texts, probes, metrics = {}, {}, {}
-        for name, windows in self.eval_windows.items():
-            progress = f"Measuring {name}" if shown else None
-            texts[name] = text_figures(model, tokenizer, windows, batch, progress)
-            metrics |= text_metrics(f"{metric_key_prefix}_{name}", texts[name])
-        for name in self.eval_probes:
-            progress = f"Measuring {name}" if shown else None
-            probes[name] = probe_figures(model, tokenizer, name, length, count, batch, progress)
-            metrics |= _as_logged(f"{metric_key_prefix}_probe_{name}", probes[name])
+        began, metrics = time.perf_counter(), {}
+        figures = measure(
+            self.model, self.processing_class, self.eval_windows, self.eval_probes, self.context_length,
+            self.probe_windows, self.args.per_device_eval_batch_size,
+            show_progress=self.is_local_process_zero() and not self.args.disable_tqdm,
+        )  # fmt: skip
+        for name, of_text in figures["texts"].items():
+            metrics |= text_metrics(f"{metric_key_prefix}_{name}", of_text)
+        for name, of_probe in figures["probes"].items():
+            metrics |= _as_logged(f"{metric_key_prefix}_probe_{name}", of_probe)
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
-        self.state.log_history[-1]["figures"] = {"texts": texts, "probes": probes}  # loggers take numbers alone
+        self.state.log_history[-1]["figures"] = figures  # in the log alone: loggers take only numbers
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
