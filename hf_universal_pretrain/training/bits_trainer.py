@@ -64,7 +64,8 @@ class BitsTrainer(ExactTrainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
-        began, metrics = time.perf_counter(), {}
+        began = time.perf_counter()
+        metrics: dict[str, float] = {}
         figures = measure(
             self.model, self.processing_class, self.eval_windows, self.eval_probes, self.context_length,
             self.probe_windows, self.args.per_device_eval_batch_size,
@@ -196,7 +197,7 @@ class BitsTrainer(ExactTrainer):
 def text_metrics(prefix: str, figures: dict[str, Figures]) -> dict[str, float]:
     """The figures of a text (`evaluation.text_figures`) as the trainer logs them: `{prefix}_bits_per_byte` and
     `{prefix}_ci95` of the second half, `{prefix}_whole_bits`, `{prefix}_whole_ci95`, and the same for `last`."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for where, values in figures.items():
         stem, bits = (prefix, "bits_per_byte") if where == "second_half" else (f"{prefix}_{where}", "bits")
         metrics |= _as_logged(stem, {bits: values["bits_per_byte"], "ci95": values["ci95"]})

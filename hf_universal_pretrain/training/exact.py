@@ -38,6 +38,8 @@ class ExactTrainer(Trainer):
         kwargs: as for [`~transformers.Trainer`].
     """
 
+    model: PreTrainedModel
+
     def __init__(
         self,
         *,
