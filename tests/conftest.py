@@ -25,7 +25,6 @@ from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.text import interpreter_texts
 
 
-torch.set_num_threads(2)
 ROOT = Path(__file__).parent.parent
 
 
