@@ -48,7 +48,15 @@ from hf_universal_pretrain.commands.endings import environment, hub_errors, usag
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
-from hf_universal_pretrain.runs.comparison import Run, compare, markdown, plot_comparison, read_curve, read_run
+from hf_universal_pretrain.runs.comparison import (
+    Run,
+    compare,
+    markdown,
+    plot_comparison,
+    read_curve,
+    read_run,
+    verdict,
+)
 from hf_universal_pretrain.text import deal_out, read_text
 
 
@@ -317,8 +325,16 @@ def write_results(root: Path, script: ScriptArguments, measured: dict[str, dict[
     }  # fmt: skip
     (root / "comparison.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (root / "comparison.md").write_text(table + "\n", encoding="utf-8")
-    plot_comparison({arm: found["runs"] for arm, found in measured.items()}, root / "comparison.png")
+    drawn = {arm: found["runs"] for arm, found in measured.items() if found["runs"]}
+    plot_comparison(drawn, root / "comparison.png", script.reference)
     return table
+
+
+def verdicts(measured: dict[str, dict[str, Any]], reference: str) -> str:
+    """A sentence for each arm beside the reference: how much real text it saves."""
+    told = measured.get(reference, {}).get("runs", {})
+    others = {arm: found["runs"] for arm, found in measured.items() if arm != reference and found["runs"]}
+    return "\n".join(verdict(arm, runs, reference, told) for arm, runs in others.items())
 
 
 def main() -> None:
@@ -346,6 +362,7 @@ def main() -> None:
             except BaseException:  # interrupted: without this, the pool would go on to the end
                 experiment.stop()
                 raise
-    print(f"{table}\n\nThe results are in {experiment.root}/comparison.json, .md and .png")
+    print(f"{table}\n\n{verdicts(measured, script.reference)}")
+    print(f"The results are in {experiment.root}/comparison.json, .md, .png")
     if any(measured[arm]["failed"] for arm in chosen):
         raise SystemExit(1)
