@@ -44,7 +44,7 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import environment, hub_errors, usage_errors
+from hf_universal_pretrain.commands.endings import environment, usage_errors
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
@@ -347,7 +347,7 @@ def main() -> None:
         return
     with tqdm(total=len(chosen) * runs_an_arm, desc="Real-text runs", unit="run") as bar:
         experiment = Experiment(script, bar)
-        with usage_errors(), hub_errors():
+        with usage_errors():
             experiment.prepare()
         experiment.starts_runs = False
         measured = {arm: experiment.measure(arm) for arm in script.arms if arm not in chosen}

@@ -31,22 +31,13 @@ def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
     raise SystemExit(status)
 
 
-@contextlib.contextmanager
-def hub_errors() -> Iterator[None]:
-    """Turns a Hub that is out of reach or fails into its message (no traceback) and exit status 1."""
-    try:
-        yield
-    except HubUnavailable as error:
-        _exit(str(error), 1)
-
-
 def push_model(trainer: Trainer) -> None:
     """The last thing that a command does: the whole output folder goes to the Hub, if it was asked for; exit status 1
     and what to do if that fails."""
     args = trainer.args
     if not args.push_to_hub:
         return
-    with hub_errors():
+    with usage_errors():
         address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
     if args.process_index == 0:
         print(f"The model is on the Hub: {address}")
@@ -56,13 +47,16 @@ def push_model(trainer: Trainer) -> None:
 def usage_errors() -> Iterator[None]:
     """Turns a ValueError, which is how the package refuses wrong settings, into one line and exit status 2.
 
-    For the part of a recipe before it starts to work; later a ValueError is a bug and keeps its traceback. A run that
-    is finished already is no error: that is said, and the status is 0. Ctrl-C ends with status 130.
+    For the part of a command before it starts to work; later a ValueError is a bug and keeps its traceback. A Hub that
+    is out of reach or fails is told without one too, with status 1. A run that is finished already is no error: that
+    is said, and the status is 0. Ctrl-C ends with status 130.
     """
     try:
         yield
     except ValueError as error:
         exit_with_usage_error(error)
+    except HubUnavailable as error:
+        _exit(str(error), 1)
     except RunFinished as done:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(done)

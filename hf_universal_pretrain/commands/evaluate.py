@@ -24,7 +24,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import hub_errors, usage_errors
+from hf_universal_pretrain.commands.endings import usage_errors
 from hf_universal_pretrain.evaluation import (
     choose_probes,
     cut_each,
@@ -84,7 +84,7 @@ def main() -> None:
     (script,) = parse_args((ScriptArguments,), __doc__, lambda asked: {})
 
     # ---- Everything that can be wrong is found here ----
-    with usage_errors(), hub_errors():
+    with usage_errors():
         if min(script.windows, script.probe_windows, script.batch_size) < 1:
             raise ValueError("--windows, --probe_windows and --batch_size must be at least 1")
         texts = read_named_texts(script.text, "--text")
@@ -106,7 +106,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results: dict[str, dict[str, Any]] = {}
     for name in configs:
-        with usage_errors(), hub_errors():
+        with usage_errors():
             model = load_model(name).to(device)
         count = script.probe_windows
         figures = measure(model, tokenizers[name], windows, probes, length, count, script.batch_size)

@@ -18,7 +18,7 @@ from huggingface_hub import HfApi
 
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import hub_errors, usage_errors
+from hf_universal_pretrain.commands.endings import usage_errors
 from hf_universal_pretrain.hub import NOT_PUSHED, claim_repository, published_readme, push_or_explain
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.data_card import write_data_card
@@ -51,7 +51,7 @@ def main() -> None:
     script, data = parse_args((ScriptArguments, SyntheticUPConfig), __doc__, defaults)
 
     # ---- Everything that can be wrong is found here, before anything is written ----
-    with usage_errors(), hub_errors():
+    with usage_errors():
         if script.output is None:
             raise ValueError("--output: give the folder to write, or --push_to_hub ORG/NAME")
         if script.num_proc < 1:
@@ -100,6 +100,6 @@ def main() -> None:
                 ignore_patterns=list(NOT_PUSHED),
             )
 
-        with hub_errors():
+        with usage_errors():
             address = push_or_explain(push, script.output, script.push_to_hub, "dataset")
         print(f"The data set is on the Hub: {address}")

@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors
+from hf_universal_pretrain.commands.endings import push_model, train_and_finish, usage_errors
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.models.build import build_model, check_fits, fit_config, load_model, read_config
 from hf_universal_pretrain.models.checks import check_causal
@@ -166,7 +166,7 @@ def main() -> None:
     script, args = parse_args((ScriptArguments, TrainingArguments), __doc__, defaults)
 
     # ---- Everything that can be wrong is found here, before anything is written ----
-    with usage_errors(), hub_errors():
+    with usage_errors():
         check_arguments(args)
         at_least(1, "eval_windows", script.eval_windows)
         at_least(2, "context_length", script.context_length)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors
+from hf_universal_pretrain.commands.endings import push_model, train_and_finish, usage_errors
 from hf_universal_pretrain.evaluation import choose_probes, cut_each
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
@@ -110,7 +110,7 @@ def main() -> None:
     script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
 
     # ---- Everything that can be wrong is found here, before anything is written ----
-    with usage_errors(), hub_errors():
+    with usage_errors():
         check_arguments(args)
         at_least(1, "eval_windows", script.eval_windows)
         model, tokenizer = starting_model(script, args.seed)

@@ -1,7 +1,7 @@
 """Bits per byte on real text and bits on probes, beside what simple adaptive predictors reach on the same windows."""
 
 from hf_universal_pretrain.evaluation.baselines import floors, markov_bits
-from hf_universal_pretrain.evaluation.bits import bits_per_byte, symbol_bits, text_bits
+from hf_universal_pretrain.evaluation.bits import symbol_bits, text_bits
 from hf_universal_pretrain.evaluation.results import (
     PROBES,
     Figures,
@@ -26,7 +26,6 @@ from hf_universal_pretrain.evaluation.windows import (
 __all__ = [
     "PROBES",
     "Figures",
-    "bits_per_byte",
     "choose_probes",
     "cut_each",
     "cut_windows",

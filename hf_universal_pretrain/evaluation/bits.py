@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.evaluation.windows import position_masks, window_means
 from hf_universal_pretrain.models.tokenizers import usable_tokens
 from hf_universal_pretrain.text import encode
 
@@ -72,18 +71,6 @@ def _spread(token_bits: Tensor, covered: Tensor, window: Tensor) -> Tensor:
     bits = torch.full((len(window),), math.nan, dtype=torch.float64)
     bits[start : start + sizes.sum()] = (totals[last] / sizes).repeat_interleave(sizes)
     return bits
-
-
-def bits_per_byte(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    windows: Tensor,
-    batch_size: int = 16,
-    progress: str | None = None,
-) -> Tensor:
-    """Bits per byte of each window over its second half, `(count,)` float64; arguments as for `text_bits`."""
-    bits = text_bits(model, tokenizer, windows, batch_size, progress)
-    return window_means(bits, position_masks(windows.shape[1])["second_half"])
 
 
 def symbol_bits(

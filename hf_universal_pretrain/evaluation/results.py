@@ -139,28 +139,12 @@ def measure(
     batch_size: int = 16,
     show_progress: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """What a model reaches on texts and probes.
-
-    Args:
-        model: a causal language model.
-        tokenizer: whose tokens it reads.
-        windows: of each text, `(count, length)` uint8.
-        probes: names among `PROBES`.
-        length: symbols in a window of a probe.
-        count: windows of each probe.
-        batch_size: windows in one forward pass.
-        show_progress: shows a bar for what takes more than two seconds.
-
-    Returns:
-        Under `texts` the `text_figures` of each, under `probes` the `probe_figures`.
-    """
+    """`text_figures` of each text under `texts`, `probe_figures` (of `count` windows of `length` symbols) of each
+    probe under `probes`, by name."""
     bars = {name: f"Measuring {name}" if show_progress else None for name in (*windows, *probes)}
-    return {
-        "texts": {name: text_figures(model, tokenizer, cut, batch_size, bars[name]) for name, cut in windows.items()},
-        "probes": {
-            name: probe_figures(model, tokenizer, name, length, count, batch_size, bars[name]) for name in probes
-        },
-    }
+    texts = {name: text_figures(model, tokenizer, cut, batch_size, bars[name]) for name, cut in windows.items()}
+    found = {name: probe_figures(model, tokenizer, name, length, count, batch_size, bars[name]) for name in probes}
+    return {"texts": texts, "probes": found}
 
 
 def _without_nan(figures: dict[str, float]) -> Figures:

@@ -13,39 +13,22 @@ from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 @dataclass
 class RunRecord:
-    """A run at one moment.
-
-    Args:
-        args: of the training.
-        architecture: the class of the model.
-        parameters: of the model.
-        flops_per_token: of training it.
-        context_length: tokens in a training row.
-        tokens_per_step: in all processes.
-        steps: done so far.
-        history: the log.
-        texts: for each text its entry, see `text_results`.
-        probes: for each probe that was measured its entry, see `probe_results`.
-        started_from: the model whose weights training started from; None for random weights.
-        compare_with: logs of other runs, by name, to be drawn beside this one's.
-        data: settings of the synthetic stream; None where it trains on text.
-        rounds: of the stream so far.
-    """
+    """A run at one moment."""
 
     args: TrainingArguments
-    architecture: str
+    architecture: str  # the model's class
     parameters: int
-    flops_per_token: float
-    context_length: int
-    tokens_per_step: int
-    steps: int
-    history: list[dict[str, Any]]
-    texts: dict[str, dict[str, Any]]
-    probes: dict[str, dict[str, Any]]
-    started_from: str | None
-    compare_with: dict[str, list[dict[str, Any]]]
-    data: SyntheticUPConfig | None = None
-    rounds: int = 0
+    flops_per_token: float  # of training
+    context_length: int  # tokens in a training row
+    tokens_per_step: int  # in all processes
+    steps: int  # done so far
+    history: list[dict[str, Any]]  # the log
+    texts: dict[str, dict[str, Any]]  # by name, see `text_results`
+    probes: dict[str, dict[str, Any]]  # by name, see `probe_results`
+    started_from: str | None  # the model whose weights training started from; None for random weights
+    compare_with: dict[str, list[dict[str, Any]]]  # logs of other runs, by name, to be drawn beside this one's
+    data: SyntheticUPConfig | None = None  # of the synthetic stream; None where it trains on text
+    rounds: int = 0  # of the stream so far
 
     @property
     def folder(self) -> Path:

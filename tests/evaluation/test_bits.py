@@ -8,12 +8,13 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from hf_universal_pretrain.evaluation import (
     PROBES,
-    bits_per_byte,
     choose_probes,
     cut_windows,
+    position_masks,
     probe_figures,
     symbol_bits,
     text_bits,
+    window_means,
 )
 from hf_universal_pretrain.models.build import build_config, build_model
 from hf_universal_pretrain.text import encode
@@ -30,12 +31,18 @@ class Fixed(torch.nn.Module):
         return type("Output", (), {"logits": self.logits.expand(*input_ids.shape, -1)})
 
 
+def second_half(model: torch.nn.Module, tokenizer, windows: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
+    """Bits per byte of each window over its second half."""
+    bits = text_bits(model, tokenizer, windows, batch_size)
+    return window_means(bits, position_masks(windows.shape[1])["second_half"])
+
+
 def test_bits_of_a_known_distribution(tokenizer: ByT5Tokenizer) -> None:
     """'a' has probability 1/2, 'b' 1/4: a window's bits per byte are counted by hand, over its second half only."""
     probabilities = torch.full((259,), 0.25 / 257)
     probabilities[ord("a") + 3], probabilities[ord("b") + 3] = 0.5, 0.25
     windows = torch.frombuffer(bytearray(b"zzzzaaab" + b"aaaabbbb"), dtype=torch.uint8).view(2, 8)
-    bits = bits_per_byte(Fixed(probabilities), tokenizer, windows)
+    bits = second_half(Fixed(probabilities), tokenizer, windows)
     assert bits.tolist() == pytest.approx([(3 * 1 + 2) / 4, 2.0])
 
 
@@ -43,10 +50,10 @@ def test_an_untrained_model_needs_log_v_bits_and_keeps_its_mode(tokenizer: ByT5T
     config = build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=1,n_positions=32")
     model = build_model(config, 0).train()
     windows = cut_windows(bytes(range(256)) * 4, 32, 20)
-    bits = bits_per_byte(model, tokenizer, windows, batch_size=3)
+    bits = second_half(model, tokenizer, windows, batch_size=3)
     assert bits.mean().item() == pytest.approx(math.log2(259), rel=0.02)
     assert model.training
-    assert torch.allclose(bits, bits_per_byte(model, tokenizer, windows, batch_size=20), atol=1e-5)
+    assert torch.allclose(bits, second_half(model, tokenizer, windows, batch_size=20), atol=1e-5)
 
 
 @pytest.fixture
@@ -80,7 +87,7 @@ def test_bits_of_long_tokens_are_spread_over_their_bytes(word_tokenizer: PreTrai
     assert bits[: covered[0]].isnan().all() and covered.max() > 1
     assert torch.allclose(bits[covered[0] :], expected[covered[0] :].double(), rtol=1e-5)
     assert bits.nansum().item() == pytest.approx(math.log2(vocabulary) * (len(ids) - 1), rel=1e-5)
-    half = bits_per_byte(uniform, word_tokenizer, window).item()
+    half = second_half(uniform, word_tokenizer, window).item()
     assert half == pytest.approx(expected[16:].mean().item(), rel=1e-5)
 
 

@@ -9,7 +9,7 @@ from measure.tiny import tiny_config
 from transformers import ByT5Tokenizer, CTRLTokenizer, PreTrainedTokenizerFast
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
-from hf_universal_pretrain.evaluation import bits_per_byte, cut_windows
+from hf_universal_pretrain.evaluation import cut_windows, text_figures
 from hf_universal_pretrain.models.build import build_model, check_fits
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.text import encode
@@ -119,7 +119,8 @@ def test_a_slow_tokenizers_tokens_cover_the_text(slow_tokenizer: CTRLTokenizer, 
         tokens_here = (bytes_.cumsum(0) == end).sum().item()
         share = max(0, end - max(start, 32)) / (end - start)  # of their bytes, those in the second half
         expected += share * tokens_here * math.log2(len(slow_tokenizer)) / 32
-    assert bits_per_byte(model, slow_tokenizer, windows[:1]).item() == pytest.approx(expected, rel=1e-5)
+    measured = text_figures(model, slow_tokenizer, windows[:1])["second_half"]["bits_per_byte"]
+    assert measured == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_broken_tokenizer_file_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 
 from hf_universal_pretrain import BufferEnrichmentCallback, SyntheticUPConfig, SyntheticUPDataset
-from hf_universal_pretrain.evaluation import bits_per_byte, probe_entry, probe_figures
+from hf_universal_pretrain.evaluation import probe_entry, probe_figures, text_figures
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -109,7 +109,8 @@ def test_training_learns_what_the_machines_make(make_trainer, make_model, tmp_pa
 def test_evaluation_is_bits_per_byte(make_trainer, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     metrics = trainer.evaluate()
-    expected = bits_per_byte(trainer.model, trainer.processing_class, trainer.eval_windows["english"]).mean().item()
+    figures = text_figures(trainer.model, trainer.processing_class, trainer.eval_windows["english"])
+    expected = figures["second_half"]["bits_per_byte"]
     assert metrics["eval_english_bits_per_byte"] == pytest.approx(expected)
     assert trainer.state.log_history[-1]["eval_english_bits_per_byte"] == pytest.approx(expected)
 
