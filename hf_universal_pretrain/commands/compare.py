@@ -58,33 +58,46 @@ ARM_KEYS = {"pretrain", "text", "weights_of", "shuffle_weights", "model", "finet
 
 @dataclass
 class ScriptArguments:
-    output_dir: str = field(metadata={"help": "Folder of all runs and of the results."})
-    train_file: str = field(metadata={"help": "Real text (UTF-8, .gz too)."})
-    arms: str = field(metadata={"help": "The arms by name (a mapping; see above)."})
-    eval_file: str | None = field(
-        default=None, metadata={"help": "Held-out text. Without one, a fiftieth of the training file."}
-    )
-    model: str = field(default="gpt2", metadata={"help": "Architecture of all arms, as for pretrain.py."})
-    config_overrides: str | None = field(default=None, metadata={"help": "Changes to it, as in n_layer=4,n_embd=128."})
-    tokenizer: str = field(default="byte", metadata={"help": "'byte', a folder or a Hub id."})
-    context_length: int = field(default=256, metadata={"help": "Tokens in a row, in both stages."})
-    pretrain: str = field(default="{}", metadata={"help": "Flags of pretrain.py that all arms share (a mapping)."})
-    finetune: str = field(default="{}", metadata={"help": "Flags of finetune.py that all arms share (a mapping)."})
-    reference: str = field(default="scratch", metadata={"help": "The arm that the others are compared with."})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Of weights, streams and rows."})
-    learning_rates: list[float] = field(
-        default_factory=lambda: [5e-4, 1e-3, 2e-3], metadata={"help": "Of the real-text stage, swept for each arm."}
-    )
-    sweep_steps: int = field(default=300, metadata={"help": "Steps of a run of the sweep."})
-    sweep_seed: int = field(default=1000, metadata={"help": "Seed of the sweep's rows; not one of the seeds."})
-    targets: list[float] = field(
-        default_factory=lambda: [0.25, 0.5, 0.75, 1.0],
-        metadata={"help": "Targets: the bits that the reference has reached by these shares of its tokens."},
-    )
-    only: list[str] = field(default_factory=list, metadata={"help": "Run these arms (and what they need) alone."})
-    jobs: int = field(default=1, metadata={"help": "Arms that run side by side."})
-    threads: int = field(default=1, metadata={"help": "Threads of each run on a CPU."})
-    dry_run: bool = field(default=False, metadata={"help": "Print what would be run, write nothing, and stop."})
+    output_dir: str
+    """Folder of all runs and of the results."""
+    train_file: str
+    """Real text (UTF-8, .gz too)."""
+    arms: str
+    """The arms by name (a mapping; see above)."""
+    eval_file: str | None = None
+    """Held-out text. Without one, a fiftieth of the training file."""
+    model: str = "gpt2"
+    """Architecture of all arms, as for pretrain.py."""
+    config_overrides: str | None = None
+    """Changes to it, as in n_layer=4,n_embd=128."""
+    tokenizer: str = "byte"
+    """'byte', a folder or a Hub id."""
+    context_length: int = 256
+    """Tokens in a row, in both stages."""
+    pretrain: str = "{}"
+    """Flags of pretrain.py that all arms share (a mapping)."""
+    finetune: str = "{}"
+    """Flags of finetune.py that all arms share (a mapping)."""
+    reference: str = "scratch"
+    """The arm that the others are compared with."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """Of weights, streams and rows."""
+    learning_rates: list[float] = field(default_factory=lambda: [5e-4, 1e-3, 2e-3])
+    """Of the real-text stage, swept for each arm."""
+    sweep_steps: int = 300
+    """Steps of a run of the sweep."""
+    sweep_seed: int = 1000
+    """Seed of the sweep's rows; not one of the seeds."""
+    targets: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0])
+    """Targets: the bits that the reference has reached by these shares of its tokens."""
+    only: list[str] = field(default_factory=list)
+    """Run these arms (and what they need) alone."""
+    jobs: int = 1
+    """Arms that run side by side."""
+    threads: int = 1
+    """Threads of each run on a CPU."""
+    dry_run: bool = False
+    """Print what would be run, write nothing, and stop."""
 
     def __post_init__(self) -> None:
         for name in ("arms", "pretrain", "finetune"):

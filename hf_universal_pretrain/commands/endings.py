@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
+import psutil
 import torch
 from transformers import ProgressCallback, Trainer
 
@@ -125,14 +126,17 @@ def _how_to_go_on(folder: str) -> str:
 
 
 def use_all_cores() -> None:
-    """Gives this process its share of the cores: `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 unless
-    told otherwise, which leaves all cores but one of a laptop idle."""
-    if os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(max(1, os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    """Gives this process its share of the cores where a launcher has taken them away.
+
+    `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 for the processes that they start, unless it is set,
+    and so leave all cores but one of a laptop idle. What a person has set is kept: the launcher's own environment has
+    it.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+    if launched and "OMP_NUM_THREADS" not in psutil.Process(os.getppid()).environ():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment for a recipe that another one runs in a process of its own, on so many threads."""
-    # at one thread it would take all cores (see above), were there not as many processes as cores
-    cores = {"LOCAL_WORLD_SIZE": str(os.cpu_count())} if threads == 1 else {}
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), **cores}
+    """The environment for a command that another one runs in a process of its own, on so many threads."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads)}

@@ -27,7 +27,6 @@ from transformers import PreTrainedConfig
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import hub_errors, usage_errors
 from hf_universal_pretrain.evaluation import (
-    PROBES,
     choose_probes,
     cut_windows,
     probe_entry,
@@ -47,29 +46,28 @@ from hf_universal_pretrain.text import interpreter_texts, read_dataset, read_nam
 
 @dataclass
 class ScriptArguments:
-    model: list[str] = field(metadata={"help": "Folders or Hub ids of causal language models with their tokenizers."})
-    text: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Texts as NAME=PATH (UTF-8, .gz too). Without any, and without --dataset: the prose of Python's "
-            "language reference and a module of its standard library."
-        },
-    )
-    dataset: str | None = field(
-        default=None, metadata={"help": "Hub id or folder of a data set, whose split 'train' is a text too."}
-    )
-    text_column: str = field(default="text", metadata={"help": "Column of --dataset that holds the text."})
-    context_length: int | None = field(
-        default=None,
-        metadata={"help": "Bytes in a window (symbols, for probes); by default 512, or what the models have less."},
-    )
-    windows: int = field(default=200, metadata={"help": "Windows of each text."})
-    probes: list[str] = field(
-        default_factory=lambda: ["all"], metadata={"help": f"'all', 'none', or some of {', '.join(PROBES)}."}
-    )
-    probe_windows: int = field(default=100, metadata={"help": "Windows of each probe."})
-    batch_size: int = field(default=16, metadata={"help": "Windows in one forward pass."})
-    json: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
+    model: list[str]
+    """Folders or Hub ids of causal language models with their tokenizers."""
+    text: list[str] = field(default_factory=list)
+    """Texts as NAME=PATH (UTF-8, .gz too). Without any, and without --dataset: the prose of Python's language
+    reference and a module of its standard library."""
+    dataset: str | None = None
+    """Hub id or folder of a data set, whose split 'train' is a text too."""
+    text_column: str = "text"
+    """Column of --dataset that holds the text."""
+    context_length: int | None = None
+    """Bytes in a window (symbols, for probes); by default 512, or what the models have less."""
+    windows: int = 200
+    """Windows of each text."""
+    probes: list[str] = field(default_factory=lambda: ["all"])
+    """'all', 'none', or some of champ, dyck, ndfa, toy, toy2, bits, bitsrep, bitsflip, aut, rep-1, rep-3, rep-10,
+    induction, repeat, copy, sort, reverse, needle."""
+    probe_windows: int = 100
+    """Windows of each probe."""
+    batch_size: int = 16
+    """Windows in one forward pass."""
+    json: str | None = None
+    """File to write the figures to, as JSON."""
 
 
 def default_length(configs: list[PreTrainedConfig]) -> int:

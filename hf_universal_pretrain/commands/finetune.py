@@ -49,71 +49,44 @@ from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pret
 
 @dataclass
 class ScriptArguments:
-    model: str = field(metadata={"help": "Folder or Hub id of the pretrained model; its tokenizer is used."})
-    train_file: str | None = field(default=None, metadata={"help": "Text to train on (UTF-8, .gz too)."})
-    dataset: str | None = field(
-        default=None,
-        metadata={"help": "Instead of --train_file: Hub id or folder of a data set; its split 'train' is used."},
-    )
-    text_column: str = field(default="text", metadata={"help": "Column of --dataset that holds the text."})
-    eval_file: str | None = field(
-        default=None,
-        metadata={"help": "Text to measure on. Without one, the last tenth of the training text is held out."},
-    )
-    from_scratch: bool = field(
-        default=False, metadata={"help": "Start from random weights of the same configuration."}
-    )
-    transfer: str = field(
-        default="all",
-        metadata={
-            "help": "Parts of the pretrained model that are taken; the others are drawn anew. 'attention' is all that "
-            "mixes positions (state-space and recurrent mixers too), 'mlp' what works on each alone (experts and "
-            "routers too).",
-            "choices": list(TAKES),
-        },
-    )
-    embeddings: str | None = field(
-        default=None,
-        metadata={
-            "help": "Rows of the vocabulary, in and out: 'keep' (default with --transfer all and the model's own "
-            "tokenizer), 'reinit' (default otherwise), 'mean' (drawn around the mean of the pretrained rows), "
-            "'match_by_text' (tokens whose text is in both vocabularies keep their rows, the others as in 'mean').",
-            "choices": list(EMBEDDINGS),
-        },
-    )
-    tokenizer: str | None = field(
-        default=None,
-        metadata={"help": "Another tokenizer than the model's: 'byte', a folder or a Hub id."},
-    )
-    pad_vocab_multiple_of: int = field(
-        default=1,
-        metadata={"help": "Rows of the embeddings, rounded up to a multiple; where the model is drawn anew."},
-    )
-    rescale_norms: bool = field(
-        default=False,
-        metadata={"help": "Give each matrix that is taken the norm of the random one in whose place it stands."},
-    )
-    keep_optimizer: bool = field(
-        default=False,
-        metadata={
-            "help": "Go on with Adam's moments from the pretraining run's last checkpoint. By default they start anew,"
-            " with a warm-up."
-        },
-    )
-    early_stopping_patience: int = field(
-        default=0,
-        metadata={
-            "help": "Stop after this many evaluations in a row without a new best, and keep the best model; 0: never."
-        },
-    )
-    context_length: int = field(default=256, metadata={"help": "Tokens in a training row, and bytes in a window."})
-    eval_windows: int = field(default=50, metadata={"help": "Windows of the evaluation text."})
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
-    )
-    compare_with: list[str] = field(
-        default_factory=list, metadata={"help": "Folders of runs whose curves are drawn beside this one's."}
-    )
+    model: str
+    """Folder or Hub id of the pretrained model; its tokenizer is used."""
+    train_file: str | None = None
+    """Text to train on (UTF-8, .gz too)."""
+    dataset: str | None = None
+    """Instead of --train_file: Hub id or folder of a data set; its split 'train' is used."""
+    text_column: str = "text"
+    """Column of --dataset that holds the text."""
+    eval_file: str | None = None
+    """Text to measure on. Without one, the last tenth of the training text is held out."""
+    from_scratch: bool = False
+    """Start from random weights of the same configuration."""
+    transfer: str = field(default="all", metadata={"choices": list(TAKES)})
+    """Parts of the pretrained model that are taken; the others are drawn anew. 'attention' is all that mixes positions
+    (state-space and recurrent mixers too), 'mlp' what works on each alone (experts and routers too)."""
+    embeddings: str | None = field(default=None, metadata={"choices": list(EMBEDDINGS)})
+    """Rows of the vocabulary, in and out: 'keep' (default with --transfer all and the model's own tokenizer), 'reinit'
+    (default otherwise), 'mean' (drawn around the mean of the pretrained rows), 'match_by_text' (tokens whose text is
+    in both vocabularies keep their rows, the others as in 'mean')."""
+    tokenizer: str | None = None
+    """Another tokenizer than the model's: 'byte', a folder or a Hub id."""
+    pad_vocab_multiple_of: int = 1
+    """Rows of the embeddings, rounded up to a multiple; where the model is drawn anew."""
+    rescale_norms: bool = False
+    """Give each matrix that is taken the norm of the random one in whose place it stands."""
+    keep_optimizer: bool = False
+    """Go on with Adam's moments from the pretraining run's last checkpoint. By default they start anew, with a
+    warm-up."""
+    early_stopping_patience: int = 0
+    """Stop after this many evaluations in a row without a new best, and keep the best model; 0: never."""
+    context_length: int = 256
+    """Tokens in a training row, and bytes in a window."""
+    eval_windows: int = 50
+    """Windows of the evaluation text."""
+    trust_remote_code: bool = False
+    """Run the Python code that comes with the model or the tokenizer."""
+    compare_with: list[str] = field(default_factory=list)
+    """Folders of runs whose curves are drawn beside this one's."""
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ stopped, in whatever way, goes on when the same command is given again.
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands.arguments import parse_args
@@ -25,7 +25,7 @@ from hf_universal_pretrain.commands.endings import (
     usage_errors,
     use_all_cores,
 )
-from hf_universal_pretrain.evaluation import PROBES, choose_probes, cut_windows
+from hf_universal_pretrain.evaluation import choose_probes, cut_windows
 from hf_universal_pretrain.hub import claim_model_repository, find_file
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
 from hf_universal_pretrain.models.checks import check_causal
@@ -39,58 +39,32 @@ from hf_universal_pretrain.training.plan import plan_table
 
 @dataclass
 class ScriptArguments:
-    model: str | None = field(
-        default=None,
-        metadata={
-            "help": "Architecture: a name known to transformers such as 'gpt2' (its default configuration, nothing "
-            "is downloaded), or a Hub id or folder whose configuration is taken. The weights are random in any case."
-        },
-    )
-    warm_start: str | None = field(
-        default=None,
-        metadata={
-            "help": "Instead of --model: folder or Hub id of a model to go on from. Its weights, its tokenizer and, if"
-            " this recipe made it, its data's settings are taken, with the next stream_seed (new rows)."
-        },
-    )
-    config_overrides: str | None = field(
-        default=None, metadata={"help": "Changes to the model's configuration, as in n_layer=4,n_embd=128."}
-    )
-    tokenizer: str = field(
-        default="byte", metadata={"help": "'byte' (256 bytes and 3 special tokens), a folder or a Hub id."}
-    )
-    pad_vocab_multiple_of: int = field(
-        default=1,
-        metadata={
-            "help": "Rows of the embeddings, rounded up to a multiple: 64 is faster on a GPU. No token uses them."
-        },
-    )
-    preset: str = field(
-        default="default",
-        metadata={
-            "help": "Where the data's settings start from: 'default', or 'paper' (the recipe of arXiv 2506.20057).",
-            "choices": ["default", "paper"],
-        },
-    )
-    eval_text: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's "
-            "language reference and a module of its standard library."
-        },
-    )
-    eval_windows: int = field(default=50, metadata={"help": "Windows of each text, of context_length bytes."})
-    eval_probes: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Probes to measure too, at each evaluation (they take time): 'all', or some of "
-            f"{', '.join(PROBES)}."
-        },
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Print the plan, write nothing, and stop."})
+    model: str | None = None
+    """Architecture: a name known to transformers such as 'gpt2' (its default configuration, nothing is downloaded), or
+    a Hub id or folder whose configuration is taken. The weights are random in any case."""
+    warm_start: str | None = None
+    """Instead of --model: folder or Hub id of a model to go on from. Its weights, its tokenizer and, if this recipe
+    made it, its data's settings are taken, with the next stream_seed (new rows)."""
+    config_overrides: str | None = None
+    """Changes to the model's configuration, as in n_layer=4,n_embd=128."""
+    tokenizer: str = "byte"
+    """'byte' (256 bytes and 3 special tokens), a folder or a Hub id."""
+    pad_vocab_multiple_of: int = 1
+    """Rows of the embeddings, rounded up to a multiple: 64 is faster on a GPU. No token uses them."""
+    preset: Literal["default", "paper"] = "default"
+    """Where the data's settings start from: 'default', or 'paper' (the recipe of arXiv 2506.20057)."""
+    eval_text: list[str] = field(default_factory=list)
+    """Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's language reference
+    and a module of its standard library."""
+    eval_windows: int = 50
+    """Windows of each text, of context_length bytes."""
+    eval_probes: list[str] = field(default_factory=list)
+    """Probes to measure too, at each evaluation (they take time): 'all', or some of champ, dyck, ndfa, toy, toy2,
+    bits, bitsrep, bitsflip, aut, rep-1, rep-3, rep-10, induction, repeat, copy, sort, reverse, needle."""
+    trust_remote_code: bool = False
+    """Run the Python code that comes with the model or the tokenizer."""
+    dry_run: bool = False
+    """Print the plan, write nothing, and stop."""
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class MachineFamily(ABC):
     def flops_per_symbol(self) -> int:
         """Floating-point operations that one generated symbol costs, matrix products only."""
 
+    def pooled(self) -> Self:
+        """The family as it draws machines that stay (a pool)."""
+        return self
+
     @property
     def gains(self) -> tuple[float, float] | None:
         """The lowest and the highest gain, where there is one."""
