@@ -13,7 +13,7 @@ Shape suffixes: M machines, R rows of one machine, T time, A alphabet, H hidden,
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,8 @@ class RecurrentFamily(MachineFamily):
     conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     machines_per_round: int = 8
 
+    gain_field: ClassVar[str] = "gain_range"
+
     @property
     def reads_condition(self) -> bool:
         return self.conditioning != "none"
@@ -88,9 +90,6 @@ class RecurrentFamily(MachineFamily):
         steps = 2 if self.conditioning == "prefix" else 1
         outputs = min(int(self.own_symbols_range[1]), self.alphabet_size) if self.sets_entropy else self.alphabet_size
         return 2 * (steps * layers + hidden * outputs)
-
-    def with_gain(self, factor: float) -> "RecurrentFamily":
-        return replace(self, gain_range=tuple(factor * gain for gain in self.gain_range))
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
         """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""

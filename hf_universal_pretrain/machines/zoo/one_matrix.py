@@ -9,6 +9,7 @@ Below 1 the network forgets; well above 1, with tanh, it is chaotic.
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,8 @@ class RandomNetworkFamily(MachineFamily):
     conditioning: str = "aligned"
     machines_per_round: int = 8
 
+    gain_field: ClassVar[str] = "radius_range"
+
     @property
     def reads_condition(self) -> bool:
         return self.conditioning != "none"
@@ -64,9 +67,6 @@ class RandomNetworkFamily(MachineFamily):
     def flops_per_symbol(self) -> int:
         outputs = min(int(self.own_symbols_range[1]), self.alphabet_size) if self.sets_entropy else self.alphabet_size
         return 2 * self.units * (self.units + outputs)
-
-    def with_gain(self, factor: float) -> "RandomNetworkFamily":
-        return replace(self, radius_range=tuple(factor * radius for radius in self.radius_range))
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "RandomNetworks":
         machines, units = min(self.machines_per_round, num_rows), self.units
