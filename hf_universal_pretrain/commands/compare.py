@@ -363,6 +363,6 @@ def main() -> None:
                 experiment.stop()
                 raise
     print(f"{table}\n\n{verdicts(measured, script.reference)}")
-    print(f"The results are in {experiment.root}/comparison.json, .md, .png")
+    print(f"The results are in {experiment.root}/comparison.json, .md and .png")
     if any(measured[arm]["failed"] for arm in chosen):
         raise SystemExit(1)

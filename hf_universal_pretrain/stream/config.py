@@ -75,9 +75,14 @@ class SyntheticUPConfig:
     temperature_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Lowest and highest temperature at which recurrent machines write symbols, log-uniform; '0 0' always takes the
     most likely symbol."""
-    conditioning: Literal["aligned", "prefix"] = "aligned"
+    entropy_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """In place of a temperature: lowest and highest entropy of a recurrent machine's next symbol, in bits, uniform, as
+    '0.9 2.1'. The read-out of each machine is scaled so that it has it: none is dead, none is noise. '0 0': off."""
+    own_symbols_range: list[float] = field(default_factory=lambda: [32, 48])
+    """Fewest and most symbols that a recurrent machine with a set entropy writes, log-uniform; cut to the alphabet."""
+    conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     """How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; 'prefix': all of
-    it before it writes."""
+    it before it writes; 'none': not at all, only its own symbols."""
     seed_length: int = 8
     """Symbols that a recurrent machine is given to start from."""
     machines_per_round: int = 8
@@ -131,6 +136,12 @@ class SyntheticUPConfig:
             )
         self._check_range("gain_range", positive=True)
         self._check_range("temperature_range", positive=any(self.temperature_range))
+        self._check_range("entropy_range", positive=any(self.entropy_range))
+        self._check_range("own_symbols_range", positive=True)
+        if self.own_symbols_range[0] < 2:
+            raise ValueError(f"own_symbols_range must start at 2 or more, not at {self.own_symbols_range[0]}")
+        if any(self.entropy_range) and any(self.temperature_range):
+            raise ValueError("entropy_range stands in place of temperature_range: set one of the two to 0 0")
         if not 0 <= self.target_acceptance <= 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
         self._derive("band", Band.parse(self.complexity) if self.complexity else None)
