@@ -1,7 +1,7 @@
 """Pretrains every causal architecture of the installed transformers for three steps, and writes down what works.
 
-    python recipes/architectures.py --json recipes/results/architectures.json
-    python recipes/architectures.py --json out/some.json --names gpt2 mamba2 qwen3_moe
+    PYTHONPATH=recipes python -m measure.architectures --json recipes/results/architectures.json
+    PYTHONPATH=recipes python -m measure.architectures --json out/some.json --names gpt2 mamba2 qwen3_moe
 
 Each architecture runs at a tiny size (`tiny.py`) in a process of its own: it is built, checked, trained through
 `UPTrainer`, saved, and loaded with `AutoModelForCausalLM.from_pretrained`; the loaded model must give the same logits,
@@ -33,8 +33,8 @@ from hf_universal_pretrain.models.build import build_config, build_model, check_
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.text import interpreter_texts
-from hf_universal_pretrain.tiny import tiny_config
 from hf_universal_pretrain.training.plan import plan_table
+from measure.tiny import tiny_config
 
 
 CONTEXT = 64
