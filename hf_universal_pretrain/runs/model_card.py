@@ -41,7 +41,7 @@ def write_model_card(record: RunRecord, published: str | None = None) -> None:
 
 
 def _render(record: RunRecord) -> str:
-    args, data, started_from = record.args, record.data, record.started_from
+    data, started_from = record.data, record.started_from
     before = earlier_stage(started_from) if started_from else None
     texts = _measured(record.texts, "bits_per_byte")
     probes = _measured(record.probes, "bits_per_symbol")
@@ -50,30 +50,19 @@ def _render(record: RunRecord) -> str:
     return render_card(
         _metadata(record, before, _eval_results(texts, probes)),
         "model_card.md",
-        model_name=record.name.split("/")[-1],
-        repository=record.name,
+        run=record,
         from_synthetic=data is not None,
         no_text=data is not None and (started_from is None or before is not None),
-        started_from=started_from,
         before=before,
-        architecture=record.architecture,
-        parameters=f"{record.parameters:,}",
         window_bytes=next((result["context_length"] for result in texts.values()), 0),
         measured_before=all("bits_per_byte_before" in result for result in texts.values()),
         results=texts,
         floors=FLOORS,
         probes=probes,
-        steps=f"{record.steps:,}",
-        tokens=f"{record.tokens:,}",
-        flops=f"{record.tokens * record.flops_per_token:.2e}",
-        rounds=f"{record.rounds:,}",
         time=duration(wall_seconds(record.history)),
-        hardware=_hardware(args),
-        processes=args.world_size,
+        hardware=_hardware(record.args),
         data_settings=yaml_lines(data.to_dict()) if data else None,
         training_settings=yaml_lines(_training_settings(record)),
-        seed=args.seed,
-        stream_seed=data.stream_seed if data else None,
         versions=", ".join(versions),
     )
 
