@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from hf_universal_pretrain.models.tokenizers import token_bytes, tokens_of_bytes
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
 from hf_universal_pretrain.text import TokenBlocks
@@ -87,7 +88,7 @@ def run_settings(
     elif isinstance(dataset, TokenBlocks):
         settings |= {"train_text": _hash(dataset.blocks.numpy().tobytes()), "context_length": dataset.blocks.shape[1]}
     if tokenizer is not None:
-        settings["tokenizer"] = _hash(repr(sorted(tokenizer.get_vocab().items())).encode())
+        settings["tokenizer"] = _hash(repr(sorted(_vocabulary(tokenizer).items())).encode())
     config = model.config.to_dict()
     settings |= {f"model.{name}": value for name, value in config.items() if name not in _NOT_OF_THE_MODEL}
     return json.loads(json.dumps(settings | others, default=str))
@@ -119,6 +120,13 @@ def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[s
 def run_length(settings: dict[str, Any]) -> float:
     """Steps of a run, or its epochs where these decide."""
     return settings["max_steps"] if settings["max_steps"] > 0 else settings["num_train_epochs"]
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """As the tokenizer has it; bytes by their number, for tokenizers name them in different ways."""
+    if not tokens_of_bytes(tokenizer):
+        return tokenizer.get_vocab()
+    return {text.decode("latin-1"): token for token, text in enumerate(token_bytes(tokenizer))}
 
 
 def _hash(content: bytes) -> str:
