@@ -42,7 +42,7 @@ setup(
     entry_points={"console_scripts": ["hf-up = hf_universal_pretrain.cli:main"]},
     extras_require={
         "test": TEST,
-        "dev": [*TEST, "ruff"],
+        "dev": [*TEST, "ruff", "import-linter"],
         "bench": ["x-transformers"],
         "lm-eval": ["lm_eval[hf]>=0.4.13"],
     },  # fmt: skip

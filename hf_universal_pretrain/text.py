@@ -2,9 +2,11 @@
 
 import argparse
 import gzip
+import hashlib
 import pydoc_data.topics
 import zlib
 from pathlib import Path
+from typing import Any
 
 import datasets
 from torch import Tensor
@@ -107,3 +109,8 @@ class TokenBlocks(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {"input_ids": self.blocks[index], "labels": self.blocks[index].clone()}
+
+    def run_settings(self) -> dict[str, Any]:
+        """What decides the rows: a hash of the text in tokens, and the tokens in a row."""
+        digest = hashlib.sha256(self.blocks.numpy().tobytes()).hexdigest()[:12]
+        return {"train_text": digest, "context_length": self.blocks.shape[1]}

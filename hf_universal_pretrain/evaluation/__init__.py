@@ -4,6 +4,7 @@ from hf_universal_pretrain.evaluation.baselines import floors, markov_bits
 from hf_universal_pretrain.evaluation.bits import bits_per_byte, symbol_bits, text_bits
 from hf_universal_pretrain.evaluation.results import (
     PROBES,
+    Figures,
     choose_probes,
     make_probe,
     probe_entry,
@@ -17,6 +18,7 @@ from hf_universal_pretrain.evaluation.windows import cut_windows, mean_and_inter
 
 __all__ = [
     "PROBES",
+    "Figures",
     "bits_per_byte",
     "choose_probes",
     "cut_windows",

@@ -3,15 +3,12 @@
 import hashlib
 import json
 import math
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from hf_universal_pretrain.models.tokenizers import token_bytes, tokens_of_bytes
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
-from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
-from hf_universal_pretrain.text import TokenBlocks
 
 
 # training arguments that decide what is learned
@@ -31,6 +28,14 @@ LENGTH = ("max_steps", "num_train_epochs")
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 # of a model's configuration: where it came from, and what the Trainer changes
 _NOT_OF_THE_MODEL = {"_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"}
+
+
+@runtime_checkable
+class TellsSettings(Protocol):
+    """A dataset that knows what it is made with."""
+
+    def run_settings(self) -> dict[str, Any]:
+        """What decides its rows, as JSON has it; a text is told by a hash."""
 
 
 def at_least(least: int, flag: str, value: int) -> None:
@@ -65,7 +70,7 @@ def run_settings(
     args: TrainingArguments,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
-    dataset: Dataset | None,
+    dataset: object,
     **others: Any,
 ) -> dict[str, Any]:
     """The settings of a run, flat and as JSON has them, by the names of their flags; `model.NAME` is the model's.
@@ -76,19 +81,18 @@ def run_settings(
         args: of the training.
         model: as built, before a Trainer has had it.
         tokenizer: of the model.
-        dataset: a synthetic stream, blocks of text, or any other.
+        dataset: whose settings are told too if it `TellsSettings`.
         others: what else decides the run, such as the model that its weights come from.
     """
     training = args.to_dict()
     settings: dict[str, Any] = {name: training[name] for name in (*LENGTH, *BATCH, *DECISIVE, *HARMLESS)}
     settings |= {"global_stream": training.get("global_stream", False)}
     settings |= {"world_size": args.world_size, "device": args.device.type}
-    if isinstance(dataset, SyntheticUPDataset):
-        settings |= dataset.config.to_dict()
-    elif isinstance(dataset, TokenBlocks):
-        settings |= {"train_text": _hash(dataset.blocks.numpy().tobytes()), "context_length": dataset.blocks.shape[1]}
+    if isinstance(dataset, TellsSettings):
+        settings |= dataset.run_settings()
     if tokenizer is not None:
-        settings["tokenizer"] = _hash(repr(sorted(_vocabulary(tokenizer).items())).encode())
+        vocabulary = repr(sorted(_vocabulary(tokenizer).items()))
+        settings["tokenizer"] = hashlib.sha256(vocabulary.encode()).hexdigest()[:12]
     config = model.config.to_dict()
     settings |= {f"model.{name}": value for name, value in config.items() if name not in _NOT_OF_THE_MODEL}
     return json.loads(json.dumps(settings | others, default=str))
@@ -127,7 +131,3 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     if not tokens_of_bytes(tokenizer):
         return tokenizer.get_vocab()
     return {text.decode("latin-1"): token for token, text in enumerate(token_bytes(tokenizer))}
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:12]

@@ -241,6 +241,10 @@ class SyntheticUPDataset(IterableDataset):
         """Symbols generated so far by this process, those of rows outside the band included."""
         return self.tried * self.config.context_length
 
+    def run_settings(self) -> dict[str, Any]:
+        """What decides the rows, as it is kept with a run."""
+        return self.config.to_dict()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the stream's future; loads with `torch.load(weights_only=True)`."""
         with self.side.access():
