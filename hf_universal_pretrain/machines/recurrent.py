@@ -12,7 +12,7 @@ Shape suffixes: M machines, R rows of one machine, T time, A alphabet, H hidden,
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -53,6 +53,7 @@ class RecurrentFamily(MachineFamily):
     machines_per_round: int = 8
 
     reads_condition: ClassVar[bool] = True
+    gain_field: ClassVar[str] = "gain_range"
 
     @property
     def input_size(self) -> int:
@@ -65,9 +66,6 @@ class RecurrentFamily(MachineFamily):
         layers = 4 * hidden * (hidden + (self.num_layers - 1) * 2 * hidden)
         steps = 2 if self.conditioning == "prefix" else 1
         return 2 * (steps * layers + hidden * self.alphabet_size)
-
-    def with_gain(self, factor: float) -> "RecurrentFamily":
-        return replace(self, gain_range=tuple(factor * gain for gain in self.gain_range))
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
         """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""

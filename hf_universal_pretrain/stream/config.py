@@ -1,4 +1,4 @@
-"""The two configurations: of the data (`SyntheticUPConfig`) and of the training (`UPConfig`)."""
+"""The settings of the data (`SyntheticUPConfig`); those of the training are in `training/config.py`."""
 
 import bisect
 import dataclasses
@@ -12,18 +12,24 @@ import yaml
 
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
-from hf_universal_pretrain.stream.mixture import parse_mixture
+from hf_universal_pretrain.stream.shares import parse_mixture, rows_of_shares
 
 
 DATA_CONFIG_NAME = "synthetic_up_config.json"
 
 
-@dataclass
+@dataclass(frozen=True)
 class SyntheticUPConfig:
     """Everything that decides the synthetic data: machines, buffer and alphabet. Algorithm 1 of arXiv 2506.20057.
 
     The defaults are the ones that learned best in our measurements (see the README); `SyntheticUPConfig.paper` gives
-    the published recipe.
+    the published recipe. Fields cannot be assigned to; `dataclasses.replace` makes a changed copy.
+
+    Attributes:
+        mixture: the shares of the families in `machines`, by name; they add up to 1.
+        band: of `complexity`; None without one.
+        stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
+        stage_starts: the training steps at which they begin.
 
     Raises:
         ValueError: if a setting is out of range or does not fit another; the message names the field and the mend.
@@ -31,8 +37,8 @@ class SyntheticUPConfig:
 
     machines: str = "context_tree=0.9,lstm=0.1"
     """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. Families: lstm,
-    gru, rnn, reservoir, transformer, language, copies, markov, hmm, context_tree, repeat, nca, eca, dyck, shuffle_dyck,
-    procedural, program, uniform, constant."""
+    gru, rnn, reservoir, transformer, language, copies, markov, hmm, context_tree, repeat, nca, eca, dyck,
+    shuffle_dyck, procedural, program, uniform, constant."""
     complexity: str = ""
     """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row
     against that of noise (1: incompressible, near 0: constant). Empty: keep all."""
@@ -99,7 +105,7 @@ class SyntheticUPConfig:
 
     def __post_init__(self) -> None:
         self._check_types()
-        self.mixture = parse_mixture(self.machines)
+        self._derive("mixture", parse_mixture(self.machines))
         for name, low in _AT_LEAST.items():
             if not low <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least {low} and finite, not {getattr(self, name)}")
@@ -126,7 +132,7 @@ class SyntheticUPConfig:
         self._check_range("temperature_range", positive=any(self.temperature_range))
         if not 0 <= self.target_acceptance <= 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
-        self.band = Band.parse(self.complexity) if self.complexity else None
+        self._derive("band", Band.parse(self.complexity) if self.complexity else None)
         if self.band is not None and self.redraw_every != 1:
             raise ValueError(
                 f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
@@ -136,7 +142,13 @@ class SyntheticUPConfig:
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
                 "one: raise source_batch or drop the rarest family"
             )
-        self.stage_starts, self.stages = self._stages()
+        starts, stages = self._stages()
+        self._derive("stage_starts", starts)
+        self._derive("stages", stages)
+
+    def _derive(self, name: str, value: Any) -> None:
+        """Keeps what follows from the fields. (A frozen dataclass cannot assign.)"""
+        object.__setattr__(self, name, value)
 
     def _stages(self) -> tuple[list[int], list["SyntheticUPConfig"]]:
         """For each stage of the curriculum its first step, and these settings as they are in it."""
@@ -193,12 +205,7 @@ class SyntheticUPConfig:
 
     def rows_of_families(self) -> dict[str, int]:
         """How many of the `source_batch` rows of a round each family generates: its share, rounded."""
-        edges = [0]
-        total = 0.0
-        for share in self.mixture.values():
-            total += share
-            edges.append(round(total * self.source_batch))
-        return {name: edges[i + 1] - edges[i] for i, name in enumerate(self.mixture)}
+        return rows_of_shares(self.mixture, self.source_batch)
 
     @classmethod
     def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":

@@ -86,7 +86,7 @@ class UPTrainer(BitsTrainer):
             logs["synthetic_tokens"] = self.tokens_at(self.state.global_step)
             logs["rounds"] = self.train_dataset.rounds
             logs["generation_share"] = round(spent / (time.perf_counter() - self.train_began), 4)
-            if self.train_dataset.stage.band is not None:
+            if self.train_dataset.mixture.stage.band is not None:
                 logs["acceptance"] = round(self.train_dataset.kept / self.train_dataset.tried, 4)
         self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise
         super().log(logs, start_time)

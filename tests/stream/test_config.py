@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hf_universal_pretrain import SyntheticUPConfig, UPConfig
-from hf_universal_pretrain.stream.mixture import parse_mixture
+from hf_universal_pretrain.stream.shares import parse_mixture
 
 
 def test_round_trip_through_a_folder(tmp_path: Path) -> None:

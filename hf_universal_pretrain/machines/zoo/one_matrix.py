@@ -8,7 +8,7 @@ Below 1 the network forgets; well above 1, with tanh, it is chaotic.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -45,13 +45,11 @@ class RandomNetworkFamily(MachineFamily):
     machines_per_round: int = 8
 
     reads_condition: ClassVar[bool] = True
+    gain_field: ClassVar[str] = "radius_range"
 
     @property
     def flops_per_symbol(self) -> int:
         return 2 * self.units * (self.units + self.alphabet_size)
-
-    def with_gain(self, factor: float) -> "RandomNetworkFamily":
-        return replace(self, radius_range=tuple(factor * radius for radius in self.radius_range))
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "RandomNetworks":
         machines, units = min(self.machines_per_round, num_rows), self.units
