@@ -15,6 +15,8 @@ from hf_universal_pretrain.models.tokenizers import token_bytes, tokens_of_bytes
 
 PIECE = 65_536  # characters in one call of a tokenizer of bytes: a whole text's encoding would fill the memory
 
+_CONTINUATION = bytes(range(0x80, 0xC0))  # all bytes of a character but its first
+
 
 @dataclass
 class Encoded:
@@ -74,16 +76,16 @@ def _place(
 ) -> Encoded:
     covered = text if of_bytes else text.decode("utf-8", errors="ignore").encode("utf-8")
     # of a character that is cut at the front, the rest is left out
-    start = 0 if len(covered) == len(text) else re.match(rb"[\x80-\xbf]{0,3}", text).end()
+    start = 0 if len(covered) == len(text) else len(text) - len(text.lstrip(_CONTINUATION))
     pieces = [texts[token] for token in ids.tolist()]
     spelled = b"".join(pieces)
     if spelled in (covered, b" " + covered):  # sentencepiece may put a blank before the text
         ends = torch.tensor([len(piece) for piece in pieces]).cumsum(0) - (len(spelled) - len(covered))
         return Encoded(ids, start + ends.clamp(min=0), start, "spelling", 0)
     lost = _lost(covered, ids, tokenizer)
-    ends = _ends_by_offsets(covered, tokenizer) if tokenizer.is_fast else None
-    if ends is not None and len(ends) == len(ids):
-        return Encoded(ids, start + ends, start, "offsets", lost)
+    told = _ends_by_offsets(covered, tokenizer) if tokenizer.is_fast else None
+    if told is not None and len(told) == len(ids):
+        return Encoded(ids, start + told, start, "offsets", lost)
     ends = (torch.arange(1, len(ids) + 1) * (len(covered) / max(1, len(ids)))).round().long()
     return Encoded(ids, start + ends, start, "count", lost)
 
