@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
+from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
 from hf_universal_pretrain.stream.shares import parse_mixture, rows_of_shares
@@ -248,7 +249,7 @@ class SyntheticUPConfig:
         try:
             path = find_file(name, DATA_CONFIG_NAME)
         except OSError as error:
-            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {first_line(error)}") from error
         if path is None:
             raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
         what, known = f"{path} is not a configuration of synthetic data", {f.name for f in dataclasses.fields(cls)}
