@@ -30,7 +30,7 @@ FIRST_RATE = (
 )
 FULL_RATE_STEPS = 16  # then the rate falls as 1 / t
 LASTING_RATE = 1 / 32  # in the rows that are kept: a factor forgets where it was in some 20 symbols
-MOST_OF_ALL = 0.7  # a target is cut to this share of the entropy of noise, which matters for very few symbols
+MOST_OF_ALL = 0.8  # a target is cut to this share of the entropy of independent symbols
 
 
 @dataclass
@@ -40,7 +40,8 @@ class OwnSymbols:
     Args:
         symbols: `(M, K)` int64, the symbol that an output stands for; outputs that a machine does not use stand for
             one that it does.
-        bias: `(M, K)`, what is added to the outputs: 0, or minus infinity where they are not used.
+        bias: `(M, K)`, what is added to the outputs: the logarithm of a symbol's frequency, were it not for what the
+            machine has read; minus infinity where an output is not used.
         target: `(M,)`, the entropy of the next symbol, in bits.
     """
 
@@ -54,19 +55,21 @@ def draw_own_symbols(
     alphabet_size: int,
     symbols_range: tuple[float, float],
     entropy_range: tuple[float, float],
+    exponent_range: tuple[float, float],
     generator: torch.Generator,
 ) -> OwnSymbols:
-    """Draws how many symbols each machine has (log-uniform, cut to the alphabet), which, and its entropy (uniform)."""
+    """Draws how many symbols each machine has (log-uniform, cut to the alphabet), which, their frequencies
+    (rank + 2)^-s (s uniform), and the machine's entropy (uniform)."""
     least, most = (min(int(count), alphabet_size) for count in symbols_range)
     used = log_uniform_int(least, most, (machines, 1), generator)
     place = torch.arange(most, device=used.device)
     symbols = random_injections(machines, most, alphabet_size, generator).gather(1, place % used)
     target = uniform_between(*entropy_range, (machines,), generator)
-    return OwnSymbols(
-        symbols=symbols,
-        bias=torch.zeros(machines, most, device=used.device).masked_fill_(place >= used, -math.inf),
-        target=torch.minimum(target, MOST_OF_ALL * used[:, 0].float().log2()),
-    )
+    exponent = uniform_between(*exponent_range, (machines, 1), generator)
+    weight = torch.where(place < used, (place + 3.0) ** -exponent, 0.0)
+    frequency = weight / weight.sum(1, keepdim=True)
+    most_bits = torch.special.entr(frequency).sum(1) / math.log(2)
+    return OwnSymbols(symbols, bias=frequency.log(), target=torch.minimum(target, MOST_OF_ALL * most_bits))
 
 
 class Choice:

@@ -96,7 +96,9 @@ class RandomNetworkFamily(MachineFamily):
     def _with_entropy(self, machines: "RandomNetworks", generator: torch.Generator) -> "RandomNetworks":
         """The machines with read-outs that give them the entropy they draw."""
         count = len(machines.weight)
-        own = draw_own_symbols(count, self.alphabet_size, self.own_symbols_range, self.entropy_range, generator)
+        own = draw_own_symbols(
+            count, self.alphabet_size, self.own_symbols_range, self.entropy_range, (0.0, 0.0), generator
+        )
         shape = (count, self.units, own.symbols.shape[1])
         head = torch.randn(shape, generator=generator, device=generator.device)
         network = _Network(machines, TRIAL_ROWS)
