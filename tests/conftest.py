@@ -25,7 +25,6 @@ from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.text import interpreter_texts
 
 
-torch.set_num_threads(2)
 ROOT = Path(__file__).parent.parent
 
 
@@ -77,7 +76,7 @@ def make_trainer(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_m
         }  # fmt: skip
         windows = {"english": cut_windows(interpreter_texts()["english"], 32, 6)}
         return UPTrainer(
-            model=model or make_model(),
+            model=make_model() if model is None else model,
             args=UPConfig(str(folder), **{**defaults, **settings}),
             train_dataset=SyntheticUPDataset(data, tokenizer),
             processing_class=tokenizer,

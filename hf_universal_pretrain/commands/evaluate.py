@@ -37,7 +37,8 @@ from hf_universal_pretrain.evaluation import (
     text_floors,
 )
 from hf_universal_pretrain.hub import find_file
-from hf_universal_pretrain.models.build import build_model, check_fits, load_model, read_config, text_part
+from hf_universal_pretrain.models.build import build_model, check_fits, load_model, read_config
+from hf_universal_pretrain.models.overrides import text_part
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens
