@@ -17,8 +17,12 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["hf_universal_pretrain", "hf_universal_pretrain.*"]),
-    package_data={"hf_universal_pretrain": ["runs/templates/*", "py.typed"]},
+    packages=[*find_packages(include=["hf_universal_pretrain*"]), "hf_universal_pretrain.configs"],
+    package_dir={"hf_universal_pretrain.configs": "recipes/configs"},  # they travel in the wheel
+    package_data={
+        "hf_universal_pretrain": ["runs/templates/*", "py.typed"],
+        "hf_universal_pretrain.configs": ["*.yaml"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "torch>=2.8",
@@ -38,7 +42,7 @@ setup(
     entry_points={"console_scripts": ["hf-up = hf_universal_pretrain.cli:main"]},
     extras_require={
         "test": TEST,
-        "dev": [*TEST, "ruff"],
+        "dev": [*TEST, "ruff", "import-linter"],
         "bench": ["x-transformers"],
         "lm-eval": ["lm_eval[hf]>=0.4.13"],
     },  # fmt: skip

@@ -2,15 +2,19 @@
 
 import argparse
 import gzip
+import hashlib
 import pydoc_data.topics
 import zlib
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
+
+from hf_universal_pretrain.errors import first_line
 
 
 def read_text(path: str, flag: str) -> bytes:
@@ -53,9 +57,8 @@ def read_dataset(name: str, column: str) -> bytes:
     try:
         return "\n\n".join(datasets.load_dataset(name, split="train")[column]).encode("utf-8")
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"--dataset: cannot read column {column!r} of split 'train' of {name!r} ({reason})"
+            f"--dataset: cannot read column {column!r} of split 'train' of {name!r} ({first_line(error)})"
         ) from error
 
 
@@ -146,3 +149,8 @@ class TokenBlocks(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {"input_ids": self.blocks[index], "labels": self.blocks[index].clone()}
+
+    def run_settings(self) -> dict[str, Any]:
+        """What decides the rows: a hash of the text in tokens, and the tokens in a row."""
+        digest = hashlib.sha256(self.blocks.numpy().tobytes()).hexdigest()[:12]
+        return {"train_text": digest, "context_length": self.blocks.shape[1]}

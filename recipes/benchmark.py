@@ -40,12 +40,14 @@ PAPER = RecurrentFamily(num_layers=4, hidden_size=128, machines_per_round=1)
 
 @dataclass
 class ScriptArguments:
-    json: str = field(metadata={"help": "File for the figures; parts that are not measured now stay in it."})
-    parts: list[str] = field(
-        default_factory=lambda: list(PARTS), metadata={"help": "What to measure.", "choices": list(PARTS)}
-    )
-    context_length: int = field(default=512, metadata={"help": "Symbols in a generated row."})
-    repeats: int = field(default=3, metadata={"help": "Turns of each contestant."})
+    json: str
+    """File for the figures; parts that are not measured now stay in it."""
+    parts: list[str] = field(default_factory=lambda: list(PARTS), metadata={"choices": list(PARTS)})
+    """What to measure."""
+    context_length: int = 512
+    """Symbols in a generated row."""
+    repeats: int = 3
+    """Turns of each contestant."""
 
 
 # ---- Time ----

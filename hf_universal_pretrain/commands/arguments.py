@@ -3,14 +3,16 @@
 import difflib
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from hf_universal_pretrain.commands.endings import exit_with_usage_error, usage_errors
+from hf_universal_pretrain.commands.help import help_text
 
 
 class _Parser(HfArgumentParser):
@@ -26,30 +28,62 @@ def parse_args(
 ) -> tuple[Any, ...]:
     """Fills dataclasses from `--config FILE.yaml` and the command line; the command line wins.
 
+    `-h` prints the flags in groups with the defaults that this command really has, and ends with status 0.
+
     Args:
         dataclasses: whose fields become flags.
         description: for `-h`.
-        defaults: gives the defaults of this recipe where they differ from those of the dataclasses; it is shown what
+        defaults: gives the defaults of this command where they differ from those of the dataclasses; it is shown what
             has been asked for, since some depend on others.
         argv: the command line, without the program; `sys.argv[1:]` by default.
     """
-    parser = _Parser(dataclasses, description=description, allow_abbrev=False)
-    parser.add_argument(
-        "--config", metavar="FILE.yaml", help="YAML file of flags (without dashes); flags given here win."
-    )
+    parser = _Parser(dataclasses, allow_abbrev=False, add_help=False)
+    parser.add_argument("--config")
+    parser.add_argument("-h", "--help", nargs="?", const="some", choices=["some", "all"])
     argv = sys.argv[1:] if argv is None else argv
     with usage_errors():
-        # two looks before the real one: at --config, and at what the defaults depend on
+        # two looks before the real one: at --config and -h, and at what the defaults depend on
         first = ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--config")
-        file = first.parse_known_args(argv)[0].config
-        flags, emptied = _flags_from_yaml(file, parser) if file else ([], {})
+        first.add_argument("-h", "--help", nargs="?", const="some")
+        looked_at = first.parse_known_args(argv)[0]
+        flags, emptied = _flags_from_yaml(config_file(looked_at.config), parser) if looked_at.config else ([], {})
         words = [*flags, *argv]
+        required = _waive_required(parser) if looked_at.help else []
         asked = parser.parse_known_args(words)[0]
         _check_json(asked)
         parser.set_defaults(**defaults(asked) | emptied)
+        if looked_at.help:
+            print(help_text(parser, dataclasses, description, required, everything=looked_at.help == "all"))
+            raise SystemExit(0)
         *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     return tuple(parsed)
+
+
+def config_file(name: str) -> Path:
+    """The YAML file that `--config` names: a path, or the name of one that travels with the package (`quickstart`).
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    if Path(name).exists() or Path(name).suffix:
+        return Path(name)
+    package = Path(__file__).parents[1]
+    folders = [package / "configs", package.parent / "recipes" / "configs"]  # of a wheel, of a checkout
+    known = sorted({file.stem: file for folder in folders for file in folder.glob("*.yaml")}.items())
+    for stem, file in known:
+        if stem == name:
+            return file
+    raise ValueError(f"--config: there is no file {name}, and none of that name among {', '.join(dict(known))}")
+
+
+def _waive_required(parser: ArgumentParser) -> list[Action]:
+    """Makes every flag optional, with its name in capitals for a value; returns those that were required."""
+    required = [action for action in parser._actions if action.required]
+    for action in required:
+        action.required = False
+        action.default = [action.dest.upper()] if action.nargs == "+" else action.dest.upper()
+    return required
 
 
 def _check_json(asked: Namespace) -> None:
@@ -63,7 +97,7 @@ def _check_json(asked: Namespace) -> None:
                 raise ValueError(f"--{name}: {value} is no JSON ({error})") from error
 
 
-def _flags_from_yaml(path: str, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:
+def _flags_from_yaml(path: Path, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:
     """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are.
 
     Returns:

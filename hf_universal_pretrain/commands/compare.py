@@ -48,7 +48,15 @@ from hf_universal_pretrain.commands.endings import environment, hub_errors, usag
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
-from hf_universal_pretrain.runs.comparison import Run, compare, markdown, read_curve, read_run
+from hf_universal_pretrain.runs.comparison import (
+    Run,
+    compare,
+    markdown,
+    plot_comparison,
+    read_curve,
+    read_run,
+    verdict,
+)
 from hf_universal_pretrain.text import deal_out, read_text
 
 
@@ -58,33 +66,46 @@ ARM_KEYS = {"pretrain", "text", "weights_of", "shuffle_weights", "model", "finet
 
 @dataclass
 class ScriptArguments:
-    output_dir: str = field(metadata={"help": "Folder of all runs and of the results."})
-    train_file: str = field(metadata={"help": "Real text (UTF-8, .gz too)."})
-    arms: str = field(metadata={"help": "The arms by name (a mapping; see above)."})
-    eval_file: str | None = field(
-        default=None, metadata={"help": "Held-out text. Without one, a fiftieth of the training file."}
-    )
-    model: str = field(default="gpt2", metadata={"help": "Architecture of all arms, as for pretrain.py."})
-    config_overrides: str | None = field(default=None, metadata={"help": "Changes to it, as in n_layer=4,n_embd=128."})
-    tokenizer: str = field(default="byte", metadata={"help": "'byte', a folder or a Hub id."})
-    context_length: int = field(default=256, metadata={"help": "Tokens in a row, in both stages."})
-    pretrain: str = field(default="{}", metadata={"help": "Flags of pretrain.py that all arms share (a mapping)."})
-    finetune: str = field(default="{}", metadata={"help": "Flags of finetune.py that all arms share (a mapping)."})
-    reference: str = field(default="scratch", metadata={"help": "The arm that the others are compared with."})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Of weights, streams and rows."})
-    learning_rates: list[float] = field(
-        default_factory=lambda: [5e-4, 1e-3, 2e-3], metadata={"help": "Of the real-text stage, swept for each arm."}
-    )
-    sweep_steps: int = field(default=300, metadata={"help": "Steps of a run of the sweep."})
-    sweep_seed: int = field(default=1000, metadata={"help": "Seed of the sweep's rows; not one of the seeds."})
-    targets: list[float] = field(
-        default_factory=lambda: [0.25, 0.5, 0.75, 1.0],
-        metadata={"help": "Targets: the bits that the reference has reached by these shares of its tokens."},
-    )
-    only: list[str] = field(default_factory=list, metadata={"help": "Run these arms (and what they need) alone."})
-    jobs: int = field(default=1, metadata={"help": "Arms that run side by side."})
-    threads: int = field(default=1, metadata={"help": "Threads of each run on a CPU."})
-    dry_run: bool = field(default=False, metadata={"help": "Print what would be run, write nothing, and stop."})
+    output_dir: str
+    """Folder of all runs and of the results."""
+    train_file: str
+    """Real text (UTF-8, .gz too)."""
+    arms: str
+    """The arms by name (a mapping; see above)."""
+    eval_file: str | None = None
+    """Held-out text. Without one, a fiftieth of the training file."""
+    model: str = "gpt2"
+    """Architecture of all arms, as for pretrain.py."""
+    config_overrides: str | None = None
+    """Changes to it, as in n_layer=4,n_embd=128."""
+    tokenizer: str = "byte"
+    """'byte', a folder or a Hub id."""
+    context_length: int = 256
+    """Tokens in a row, in both stages."""
+    pretrain: str = "{}"
+    """Flags of pretrain.py that all arms share (a mapping)."""
+    finetune: str = "{}"
+    """Flags of finetune.py that all arms share (a mapping)."""
+    reference: str = "scratch"
+    """The arm that the others are compared with."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """Of weights, streams and rows."""
+    learning_rates: list[float] = field(default_factory=lambda: [5e-4, 1e-3, 2e-3])
+    """Of the real-text stage, swept for each arm."""
+    sweep_steps: int = 300
+    """Steps of a run of the sweep."""
+    sweep_seed: int = 1000
+    """Seed of the sweep's rows; not one of the seeds."""
+    targets: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0])
+    """Targets: the bits that the reference has reached by these shares of its tokens."""
+    only: list[str] = field(default_factory=list)
+    """Run these arms (and what they need) alone."""
+    jobs: int = 1
+    """Arms that run side by side."""
+    threads: int = 1
+    """Threads of each run on a CPU."""
+    dry_run: bool = False
+    """Print what would be run, write nothing, and stop."""
 
     def __post_init__(self) -> None:
         for name in ("arms", "pretrain", "finetune"):
@@ -304,8 +325,16 @@ def write_results(root: Path, script: ScriptArguments, measured: dict[str, dict[
     }  # fmt: skip
     (root / "comparison.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (root / "comparison.md").write_text(table + "\n", encoding="utf-8")
-    plot_comparison({arm: found["runs"] for arm, found in measured.items()}, root / "comparison.png")
+    drawn = {arm: found["runs"] for arm, found in measured.items() if found["runs"]}
+    plot_comparison(drawn, root / "comparison.png", script.reference)
     return table
+
+
+def verdicts(measured: dict[str, dict[str, Any]], reference: str) -> str:
+    """A sentence for each arm beside the reference: how much real text it saves."""
+    told = measured.get(reference, {}).get("runs", {})
+    others = {arm: found["runs"] for arm, found in measured.items() if arm != reference and found["runs"]}
+    return "\n".join(verdict(arm, runs, reference, told) for arm, runs in others.items())
 
 
 def main() -> None:
@@ -333,46 +362,7 @@ def main() -> None:
             except BaseException:  # interrupted: without this, the pool would go on to the end
                 experiment.stop()
                 raise
-    print(f"{table}\n\nThe results are in {experiment.root}/comparison.json, .md and .png")
+    print(f"{table}\n\n{verdicts(measured, script.reference)}")
+    print(f"The results are in {experiment.root}/comparison.json, .md and .png")
     if any(measured[arm]["failed"] for arm in chosen):
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()
-
-
-def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path) -> None:
-    """Draws the curves of arms against real tokens, all tokens and FLOPs; each seed a thin line of the arm's colour.
-
-    Args:
-        runs: for each arm, its runs by seed.
-        path: the PNG to write.
-    """
-    from matplotlib.figure import Figure  # not before something is drawn
-    from matplotlib.ticker import EngFormatter
-
-    figure = Figure(figsize=(14, 4), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    titles = {
-        "real tokens": "Real text",
-        "all tokens": "With the stage before",
-        "FLOPs": "Compute, generation included",
-    }
-    for number, (arm, seeds) in enumerate(runs.items()):
-        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3], "linewidth": 1}
-        for place, run in enumerate(seeds.values()):
-            tokens, bits = (torch.tensor(values) for values in zip(*run.curve, strict=True))
-            label = arm if place == 0 else None
-            axes[0].plot(tokens, bits, label=label, **style)
-            axes[1].plot(tokens + run.earlier_tokens, bits, **style)
-            axes[2].plot(tokens * run.flops_per_token + run.earlier_flops, bits, **style)
-    finals = [run.final for seeds in runs.values() for run in seeds.values()]
-    for axis, (unit, title) in zip(axes, titles.items(), strict=True):
-        axis.set(title=title, xlabel=unit)
-        axis.xaxis.set_major_formatter(EngFormatter())
-        axis.grid(alpha=0.3)
-    if finals:
-        axes[0].set(ylabel="bits per byte, held-out text", ylim=(min(finals) - 0.1, min(finals) + 2.5))
-        axes[0].legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=120)

@@ -7,10 +7,18 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
+import psutil
 import torch
 from transformers import ProgressCallback, Trainer
 
-from hf_universal_pretrain.errors import HubUnavailable, NotRestored, RunFinished, SaveFailed, TrainingDiverged
+from hf_universal_pretrain.errors import (
+    HubUnavailable,
+    NotRestored,
+    RunFinished,
+    SaveFailed,
+    TrainingDiverged,
+    first_line,
+)
 from hf_universal_pretrain.hub import push_or_explain
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
@@ -40,8 +48,11 @@ def hub_errors() -> Iterator[None]:
 
 
 def push_model(trainer: Trainer) -> None:
-    """The last thing that a recipe does: the whole output folder goes to the Hub, or exit status 1 and what to do."""
+    """The last thing that a command does: the whole output folder goes to the Hub, if it was asked for; exit status 1
+    and what to do if that fails."""
     args = trainer.args
+    if not args.push_to_hub:
+        return
     with hub_errors():
         address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
     if args.process_index == 0:
@@ -74,7 +85,8 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     that is not finite, a disk that is full, and another process of the run that died end it with one line and status
     1. All tell how to go on. A checkpoint that does not hold all of the model's weights is wrong use, status 2.
     """
-    folder = trainer.args.output_dir
+    if trainer.args.device.type == "cpu":
+        use_all_cores()
     stop = StopOnSignal()
     trainer.add_callback(stop)
     try:
@@ -96,9 +108,8 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     except RuntimeError as error:
         if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
             raise
-        first = str(error).strip().split("\n")[0]
-        what, status = f"lost another process of this run, which has died ({first})", 1
-    _exit(f"{what}. {_how_to_go_on(folder)}", status, from_any=status == 1)
+        what, status = f"lost another process of this run, which has died ({first_line(error)})", 1
+    _exit(f"{what}. {_how_to_go_on(trainer.args.output_dir)}", status, from_any=status == 1)
 
 
 @contextlib.contextmanager
@@ -118,23 +129,22 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 
 def _how_to_go_on(folder: str) -> str:
     newest = newest_complete(folder)
-    saved = (
-        "There is no complete checkpoint; this starts anew"
-        if newest is None
-        else f"{newest} is complete; this goes on"
-    )
+    saved = f"{newest} is complete; this goes on" if newest else "There is no complete checkpoint; this starts anew"
     return f"{saved}:\n  {command_line()}"
 
 
 def use_all_cores() -> None:
-    """Gives this process its share of the cores: `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 unless
-    told otherwise, which leaves all cores but one of a laptop idle."""
-    if os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(max(1, os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    """Gives this process its share of the cores where a launcher has taken them away.
+
+    `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 for the processes that they start, unless it is set,
+    and so leave all cores but one of a laptop idle. What a person has set is kept: the launcher's own environment has
+    it.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+    if launched and "OMP_NUM_THREADS" not in psutil.Process(os.getppid()).environ():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment for a recipe that another one runs in a process of its own, on so many threads."""
-    # at one thread it would take all cores (see above), were there not as many processes as cores
-    cores = {"LOCAL_WORLD_SIZE": str(os.cpu_count())} if threads == 1 else {}
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), **cores}
+    """The environment for a command that another one runs in a process of its own, on so many threads."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads)}

@@ -21,19 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedConfig
 
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import hub_errors, usage_errors
 from hf_universal_pretrain.evaluation import (
-    PROBES,
     choose_probes,
-    cut_windows,
+    cut_each,
+    measure,
     probe_entry,
-    probe_figures,
     text_entry,
-    text_figures,
     text_floors,
 )
 from hf_universal_pretrain.hub import find_file
@@ -48,29 +45,28 @@ from hf_universal_pretrain.text import interpreter_texts, read_dataset, read_nam
 
 @dataclass
 class ScriptArguments:
-    model: list[str] = field(metadata={"help": "Folders or Hub ids of causal language models with their tokenizers."})
-    text: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Texts as NAME=PATH (UTF-8, .gz too). Without any, and without --dataset: the prose of Python's "
-            "language reference and a module of its standard library."
-        },
-    )
-    dataset: str | None = field(
-        default=None, metadata={"help": "Hub id or folder of a data set, whose split 'train' is a text too."}
-    )
-    text_column: str = field(default="text", metadata={"help": "Column of --dataset that holds the text."})
-    context_length: int | None = field(
-        default=None,
-        metadata={"help": "Bytes in a window (symbols, for probes); by default 512, or what the models have less."},
-    )
-    windows: int = field(default=200, metadata={"help": "Windows of each text."})
-    probes: list[str] = field(
-        default_factory=lambda: ["all"], metadata={"help": f"'all', 'none', or some of {', '.join(PROBES)}."}
-    )
-    probe_windows: int = field(default=100, metadata={"help": "Windows of each probe."})
-    batch_size: int = field(default=16, metadata={"help": "Windows in one forward pass."})
-    json: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
+    model: list[str]
+    """Folders or Hub ids of causal language models with their tokenizers."""
+    text: list[str] = field(default_factory=list)
+    """Texts as NAME=PATH (UTF-8, .gz too). Without any, and without --dataset: the prose of Python's language
+    reference and a module of its standard library."""
+    dataset: str | None = None
+    """Hub id or folder of a data set, whose split 'train' is a text too."""
+    text_column: str = "text"
+    """Column of --dataset that holds the text."""
+    context_length: int | None = None
+    """Bytes in a window (symbols, for probes); by default 512, or what the models have less."""
+    windows: int = 200
+    """Windows of each text."""
+    probes: list[str] = field(default_factory=lambda: ["all"])
+    """'all', 'none', or some of champ, dyck, ndfa, toy, toy2, bits, bitsrep, bitsflip, aut, rep-1, rep-3, rep-10,
+    induction, repeat, copy, sort, reverse, needle."""
+    probe_windows: int = 100
+    """Windows of each probe."""
+    batch_size: int = 16
+    """Windows in one forward pass."""
+    json: str | None = None
+    """File to write the figures to, as JSON."""
 
 
 def default_length(configs: list[PreTrainedConfig]) -> int:
@@ -103,10 +99,7 @@ def main() -> None:
             check_fits(build_model(config, seed=0, empty=True), tokenizers[name], length)
             if script.probes != ["none"]:
                 probes = choose_probes(script.probes, tokenizers[name], "--probes")
-        windows = {
-            name: cut_windows(text, length, script.windows, f"--text {name}")
-            for name, text in (texts or interpreter_texts()).items()
-        }
+        windows = cut_each(texts or interpreter_texts(), length, script.windows, "--text")
         tokens = {name: tokens_of(name) for name in configs}
 
     # ---- Measuring: windows, probes and floors are the same for all models ----
@@ -116,26 +109,27 @@ def main() -> None:
     for name in configs:
         with usage_errors(), hub_errors():
             model = load_model(name).to(device)
-        results[name] = {"judged": JUDGED, "texts": {}, "probes": {}}
+        count = script.probe_windows
+        figures = measure(model, tokenizers[name], windows, probes, length, count, script.batch_size)
+        results[name] = {
+            "judged": JUDGED,
+            "texts": {text: text_entry(figures["texts"][text], floors[text], w) for text, w in windows.items()},
+            "probes": {probe: probe_entry(found, probe, length, count) for probe, found in figures["probes"].items()},
+        }
         if tokens[name]:
             results[name]["synthetic_tokens"] = tokens[name]
-        for text, w in windows.items():
-            figures = text_figures(model, tokenizers[name], w, script.batch_size, f"Measuring {text}")
-            results[name]["texts"][text] = text_entry(figures, floors[text], w)
-        for probe in tqdm(probes, "Probes", delay=2, leave=False):
-            figures = probe_figures(model, tokenizers[name], probe, length, script.probe_windows, script.batch_size)
-            results[name]["probes"][probe] = probe_entry(figures, probe, length, script.probe_windows)
-        told = f" after {tokens[name]:,} synthetic tokens" if tokens[name] else ""
-        print(f"{name}{told}\n{texts_table(results[name]['texts'])}")
+        trained = f" after {tokens[name]:,} synthetic tokens" if tokens[name] else ""
+        print(f"{name}{trained}\n{texts_table(results[name]['texts'])}")
         if probes:
             print(probes_table(results[name]["probes"]))
 
     if script.json:
         path = Path(script.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        told = {"command": "python recipes/evaluate.py " + " ".join(sys.argv[1:]), "device": device}
-        told["versions"] = {
-            package: version(package) for package in ("torch", "transformers", "hf_universal_pretrain")
+        told = {
+            "command": "python recipes/evaluate.py " + " ".join(sys.argv[1:]),
+            "device": device,
+            "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
         }
         content = next(iter(results.values())) if len(results) == 1 else {"models": results}
         path.write_text(json.dumps({**told, **content}, indent=2) + "\n", encoding="utf-8")
@@ -147,7 +141,3 @@ def main() -> None:
             ]
             shown = {text: {FLOORS[f]: floors[text]["second_half"][f] for f in FLOORS} for text in windows}
             plot_runs({"": history}, shown, path.with_suffix(".png"), tokens_per_step=1)
-
-
-if __name__ == "__main__":
-    main()

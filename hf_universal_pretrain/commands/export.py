@@ -27,23 +27,20 @@ from hf_universal_pretrain.stream.export import Export
 
 @dataclass
 class ScriptArguments:
-    output: str | None = field(
-        default=None, metadata={"help": "Folder of the data set. By default out/NAME of --push_to_hub ORG/NAME."}
-    )
-    push_to_hub: str | None = field(default=None, metadata={"help": "Hub id of the data set to create or add to."})
-    private: bool = field(default=False, metadata={"help": "Create the data set on the Hub as a private one."})
-    rows: int = field(default=100_000, metadata={"help": "Rows to write, of context_length tokens each."})
-    rows_per_shard: int = field(
-        default=65_536,
-        metadata={"help": "Rows in a file. Each file is a stream of its own, with a burn-in of its own."},
-    )
-    tokenizer: str = field(
-        default="byte", metadata={"help": "'byte' (256 bytes and 3 special tokens), a folder or a Hub id."}
-    )
-    num_proc: int = field(
-        default_factory=lambda: os.cpu_count() or 1,
-        metadata={"help": "Files written at the same time, each by a process with one thread. By default one a core."},
-    )
+    output: str | None = None
+    """Folder of the data set. By default out/NAME of --push_to_hub ORG/NAME."""
+    push_to_hub: str | None = None
+    """Hub id of the data set to create or add to."""
+    private: bool = False
+    """Create the data set on the Hub as a private one."""
+    rows: int = 100_000
+    """Rows to write, of context_length tokens each."""
+    rows_per_shard: int = 65_536
+    """Rows in a file. Each file is a stream of its own, with a burn-in of its own."""
+    tokenizer: str = "byte"
+    """'byte' (256 bytes and 3 special tokens), a folder or a Hub id."""
+    num_proc: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Files written at the same time, each by a process with one thread. By default one a core."""
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:
@@ -106,7 +103,3 @@ def main() -> None:
         with hub_errors():
             address = push_or_explain(push, script.output, script.push_to_hub, "dataset")
         print(f"The data set is on the Hub: {address}")
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,7 @@ import json
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -30,17 +30,18 @@ from hf_universal_pretrain.stream.figures import RowFigures, buffer_figures, plo
 
 @dataclass
 class ScriptArguments:
-    output_dir: str = field(metadata={"help": "Folder of the page, the pictures and the figures."})
-    rounds: list[int] = field(
-        default_factory=lambda: [0, 1, 10, 100], metadata={"help": "Rounds after which the buffer is shown."}
-    )
-    band: str = field(default="0.3:0.9", metadata={"help": "Band of compressibility that shares are told of."})
-    sample_rows: int = field(default=12, metadata={"help": "Rows that are shown as text."})
-    seconds: float = field(default=300, metadata={"help": "No further rounds are begun after so many seconds."})
-    preset: str = field(
-        default="default",
-        metadata={"help": "'default', or 'paper' for batches of 8.", "choices": ["default", "paper"]},
-    )
+    output_dir: str
+    """Folder of the page, the pictures and the figures."""
+    rounds: list[int] = field(default_factory=lambda: [0, 1, 10, 100])
+    """Rounds after which the buffer is shown."""
+    band: str = "0.3:0.9"
+    """Band of compressibility that shares are told of."""
+    sample_rows: int = 12
+    """Rows that are shown as text."""
+    seconds: float = 300
+    """No further rounds are begun after so many seconds."""
+    preset: Literal["default", "paper"] = "default"
+    """'default', or 'paper' for batches of 8."""
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:
@@ -155,7 +156,3 @@ td {{ text-align: right }} th {{ text-align: left }}
 <details><summary>The data's settings</summary><pre>{recipe}</pre></details>
 </body></html>
 """
-
-
-if __name__ == "__main__":
-    main()

@@ -14,19 +14,15 @@ stopped, in whatever way, goes on when the same command is given again.
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import (
-    hub_errors,
-    push_model,
-    train_and_finish,
-    usage_errors,
-    use_all_cores,
-)
-from hf_universal_pretrain.evaluation import PROBES, choose_probes, cut_windows
-from hf_universal_pretrain.hub import claim_model_repository, find_file
+from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors
+from hf_universal_pretrain.evaluation import choose_probes, cut_each
+from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -39,58 +35,32 @@ from hf_universal_pretrain.training.plan import plan_table
 
 @dataclass
 class ScriptArguments:
-    model: str | None = field(
-        default=None,
-        metadata={
-            "help": "Architecture: a name known to transformers such as 'gpt2' (its default configuration, nothing "
-            "is downloaded), or a Hub id or folder whose configuration is taken. The weights are random in any case."
-        },
-    )
-    warm_start: str | None = field(
-        default=None,
-        metadata={
-            "help": "Instead of --model: folder or Hub id of a model to go on from. Its weights, its tokenizer and, if"
-            " this recipe made it, its data's settings are taken, with the next stream_seed (new rows)."
-        },
-    )
-    config_overrides: str | None = field(
-        default=None, metadata={"help": "Changes to the model's configuration, as in n_layer=4,n_embd=128."}
-    )
-    tokenizer: str = field(
-        default="byte", metadata={"help": "'byte' (256 bytes and 3 special tokens), a folder or a Hub id."}
-    )
-    pad_vocab_multiple_of: int = field(
-        default=1,
-        metadata={
-            "help": "Rows of the embeddings, rounded up to a multiple: 64 is faster on a GPU. No token uses them."
-        },
-    )
-    preset: str = field(
-        default="default",
-        metadata={
-            "help": "Where the data's settings start from: 'default', or 'paper' (the recipe of arXiv 2506.20057).",
-            "choices": ["default", "paper"],
-        },
-    )
-    eval_text: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's "
-            "language reference and a module of its standard library."
-        },
-    )
-    eval_windows: int = field(default=50, metadata={"help": "Windows of each text, of context_length bytes."})
-    eval_probes: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Probes to measure too, at each evaluation (they take time): 'all', or some of "
-            f"{', '.join(PROBES)}."
-        },
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run the Python code that comes with the model or the tokenizer."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Print the plan, write nothing, and stop."})
+    model: str | None = None
+    """Architecture: a name known to transformers such as 'gpt2' (its default configuration, nothing is downloaded), or
+    a Hub id or folder whose configuration is taken. The weights are random in any case."""
+    warm_start: str | None = None
+    """Instead of --model: folder or Hub id of a model to go on from. Its weights, its tokenizer and, if this recipe
+    made it, its data's settings are taken, with the next stream_seed (new rows)."""
+    config_overrides: str | None = None
+    """Changes to the model's configuration, as in n_layer=4,n_embd=128."""
+    tokenizer: str = "byte"
+    """'byte' (256 bytes and 3 special tokens), a folder or a Hub id."""
+    pad_vocab_multiple_of: int = 1
+    """Rows of the embeddings, rounded up to a multiple: 64 is faster on a GPU. No token uses them."""
+    preset: Literal["default", "paper"] = "default"
+    """Where the data's settings start from: 'default', or 'paper' (the recipe of arXiv 2506.20057)."""
+    eval_text: list[str] = field(default_factory=list)
+    """Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's language reference
+    and a module of its standard library."""
+    eval_windows: int = 50
+    """Windows of each text, of context_length bytes."""
+    eval_probes: list[str] = field(default_factory=list)
+    """Probes to measure too, at each evaluation (they take time): 'all', or some of champ, dyck, ndfa, toy, toy2,
+    bits, bitsrep, bitsflip, aut, rep-1, rep-3, rep-10, induction, repeat, copy, sort, reverse, needle."""
+    trust_remote_code: bool = False
+    """Run the Python code that comes with the model or the tokenizer."""
+    dry_run: bool = False
+    """Print the plan, write nothing, and stop."""
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:
@@ -123,51 +93,42 @@ def settings_to_go_on_with(model: str) -> dict[str, Any]:
     return {**data.to_dict(), "stream_seed": data.stream_seed + 1}
 
 
+def starting_model(script: ScriptArguments, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model with random weights, or with those that it goes on from, and its tokenizer."""
+    trust = script.trust_remote_code
+    if script.warm_start:
+        model = load_model(script.warm_start, "--warm_start", trust)
+        return model, build_tokenizer(script.tokenizer, trust_remote_code=trust)
+    if script.model is None:
+        raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
+    tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust)
+    config = build_config(script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of, trust)
+    return build_model(config, seed, script.dry_run, trust), tokenizer
+
+
 def main() -> None:
     script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
 
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors(), hub_errors():
-        if script.model is None and script.warm_start is None:
-            raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
         check_arguments(args)
         at_least(1, "eval_windows", script.eval_windows)
-        trust = script.trust_remote_code
-        if script.warm_start:
-            model = load_model(script.warm_start, "--warm_start", trust)
-        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust)
-        if not script.warm_start:
-            config = build_config(
-                script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of, trust
-            )
-            model = build_model(config, args.seed, script.dry_run, trust)
+        model, tokenizer = starting_model(script, args.seed)
         check_fits(model, tokenizer, data.context_length)
         dataset = SyntheticUPDataset(data, tokenizer)
         probes = choose_probes(script.eval_probes, tokenizer, "--eval_probes")
         texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
-        windows = {
-            name: cut_windows(text, data.context_length, script.eval_windows, f"--eval_text {name}")
-            for name, text in texts.items()
-        }
+        windows = cut_each(texts, data.context_length, script.eval_windows, "--eval_text")
         check_causal(model, data.context_length)
-        settings = run_settings(
-            args, model, tokenizer, dataset, warm_start=script.warm_start and Path(script.warm_start).name
-        )
+        warm_start = script.warm_start and Path(script.warm_start).name
+        settings = run_settings(args, model, tokenizer, dataset, warm_start=warm_start)
         if not script.dry_run:
             resume = checkpoint_to_resume(args, settings)
-            if args.push_to_hub:
-                claim_model_repository(args)
             trainer = UPTrainer(
-                model=model,
-                args=args,
-                train_dataset=dataset,
-                processing_class=tokenizer,
-                eval_windows=windows,
-                eval_probes=probes,
-                probe_windows=script.eval_windows,
-                started_from=script.warm_start,
+                model=model, args=args, train_dataset=dataset, processing_class=tokenizer, eval_windows=windows,
+                eval_probes=probes, probe_windows=script.eval_windows, started_from=script.warm_start,
                 settings=settings,
-            )
+            )  # fmt: skip
 
     if args.process_index == 0:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
@@ -175,12 +136,5 @@ def main() -> None:
         return
 
     # ---- Training ----
-    if args.device.type == "cpu":
-        use_all_cores()
     train_and_finish(trainer, resume)
-    if args.push_to_hub:
-        push_model(trainer)
-
-
-if __name__ == "__main__":
-    main()
+    push_model(trainer)

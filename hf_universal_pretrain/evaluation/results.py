@@ -1,6 +1,8 @@
 """What is measured of a model on a text or a probe, as plain dictionaries: the table's rows, the JSON's entries."""
 
+import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ SYMBOLS = 256
 REPETITIONS = ("rep-1", "rep-3", "rep-10")
 PROBES = (*PIECES, *REPETITIONS, *TASKS)
 
+Figures = dict[str, float | None]
+
 
 def text_figures(
     model: nn.Module,
@@ -26,14 +30,14 @@ def text_figures(
     windows: Tensor,
     batch_size: int = 16,
     progress: str | None = None,
-) -> dict[str, dict[str, float]]:
-    """`bits_per_byte` and `ci95` (half-width, over windows) for each of `position_masks`; arguments as for
-    `text_bits`."""
+) -> dict[str, Figures]:
+    """`bits_per_byte` and `ci95` (half-width, over windows; None for a single one) for each of `position_masks`;
+    arguments as for `text_bits`."""
     bits = text_bits(model, tokenizer, windows, batch_size, progress)
     figures = {}
     for name, mask in position_masks(windows.shape[1]).items():
         mean, interval = mean_and_interval(window_means(bits, mask))
-        figures[name] = {"bits_per_byte": mean, "ci95": interval}
+        figures[name] = _without_nan({"bits_per_byte": mean, "ci95": interval})
     return figures
 
 
@@ -42,9 +46,7 @@ def text_floors(windows: Tensor) -> dict[str, dict[str, float]]:
     return floors(windows, position_masks(windows.shape[1]))
 
 
-def text_entry(
-    figures: dict[str, dict[str, float]], floors_of: dict[str, dict[str, float]], windows: Tensor
-) -> dict[str, Any]:
+def text_entry(figures: dict[str, Figures], floors_of: dict[str, dict[str, float]], windows: Tensor) -> dict[str, Any]:
     """One text's entry in the JSON: `bits_per_byte`, `ci95` and `floors` of the second half of each window, the same
     under `whole` and `last`, `windows` (their number) and `context_length` (their bytes).
 
@@ -102,13 +104,13 @@ def probe_figures(
     count: int,
     batch_size: int = 16,
     progress: str | None = None,
-) -> dict[str, float]:
+) -> Figures:
     """What a model reaches on a probe, over the positions that it is judged on.
 
     Returns:
-        `bits_per_symbol`, `ci95`, `accuracy` (share of symbols for which the model holds the right one for the most
-        likely token); for tasks also `bits_saved`: bits a symbol of what is not judged (random symbols) less those of
-        what is. Of `induction` that is the induction score.
+        `bits_per_symbol`, `ci95` (None for a single window), `accuracy` (share of symbols for which the model holds
+        the right one for the most likely token); for tasks also `bits_saved`: bits a symbol of what is not judged
+        (random symbols) less those of what is. Of `induction` that is the induction score.
     """
     rows, mask = make_probe(name, length, count)
     bits, right = symbol_bits(model, tokenizer, rows, batch_size, progress)
@@ -117,11 +119,50 @@ def probe_figures(
     figures["accuracy"] = window_means(right.double(), mask).nanmean().item()
     if name in TASKS:
         figures["bits_saved"] = window_means(bits, ~mask).nanmean().item() - mean
-    return figures
+    return _without_nan(figures)
 
 
-def probe_entry(figures: dict[str, float], name: str, length: int, count: int) -> dict[str, Any]:
+def probe_entry(figures: Figures, name: str, length: int, count: int) -> dict[str, Any]:
     """One probe's entry in the JSON: `figures` (from `probe_figures`), `floors` at the same positions, `windows`,
     `context_length`."""
     rows, mask = make_probe(name, length, count)
     return {**figures, "floors": floors(rows, {"judged": mask})["judged"], "windows": count, "context_length": length}
+
+
+def measure(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    windows: dict[str, Tensor],
+    probes: Sequence[str],
+    length: int,
+    count: int,
+    batch_size: int = 16,
+    show_progress: bool = True,
+) -> dict[str, dict[str, Any]]:
+    """What a model reaches on texts and probes.
+
+    Args:
+        model: a causal language model.
+        tokenizer: whose tokens it reads.
+        windows: of each text, `(count, length)` uint8.
+        probes: names among `PROBES`.
+        length: symbols in a window of a probe.
+        count: windows of each probe.
+        batch_size: windows in one forward pass.
+        show_progress: shows a bar for what takes more than two seconds.
+
+    Returns:
+        Under `texts` the `text_figures` of each, under `probes` the `probe_figures`.
+    """
+    bars = {name: f"Measuring {name}" if show_progress else None for name in (*windows, *probes)}
+    return {
+        "texts": {name: text_figures(model, tokenizer, cut, batch_size, bars[name]) for name, cut in windows.items()},
+        "probes": {
+            name: probe_figures(model, tokenizer, name, length, count, batch_size, bars[name]) for name in probes
+        },
+    }
+
+
+def _without_nan(figures: dict[str, float]) -> Figures:
+    """As JSON has them: None where there is nothing to tell."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}

@@ -8,6 +8,8 @@ from typing import Any
 from hf_universal_pretrain.machines.base import MachineFamily, Machines
 from hf_universal_pretrain.machines.complexity import Band
 from hf_universal_pretrain.machines.context_tree import ContextTreeFamily
+from hf_universal_pretrain.machines.copies import CopyFamily
+from hf_universal_pretrain.machines.language import LanguageFamily
 from hf_universal_pretrain.machines.markov import MarkovFamily
 from hf_universal_pretrain.machines.noise import NoiseFamily
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily
@@ -34,6 +36,8 @@ FAMILIES: dict[str, Callable[..., MachineFamily]] = {
     "markov": MarkovFamily,
     "hmm": HiddenMarkovFamily,
     "context_tree": ContextTreeFamily,
+    "language": LanguageFamily,
+    "copies": CopyFamily,
     "repeat": RepeatFamily,
     "nca": NeuralAutomatonFamily,
     "eca": ElementaryAutomatonFamily,

@@ -1,13 +1,14 @@
 """The picture of a run: its loss and its bits on each text, against steps or tokens."""
 
 from pathlib import Path
+from typing import Any
 
 
 SUFFIX = "_bits_per_byte"
 
 
 def plot_runs(
-    histories: dict[str, list[dict[str, float]]],
+    histories: dict[str, list[dict[str, Any]]],
     floors: dict[str, dict[str, float]],
     path: str | Path,
     tokens_per_step: int | None = None,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 
-def read_history(run: str | Path) -> list[dict[str, float]]:
+def read_history(run: str | Path) -> list[dict[str, Any]]:
     """The log history of a run's folder.
 
     Raises:
@@ -22,7 +22,7 @@ def read_history(run: str | Path) -> list[dict[str, float]]:
         ) from error
 
 
-def wall_seconds(history: list[dict[str, float]]) -> float:
+def wall_seconds(history: list[dict[str, Any]]) -> float:
     """Wall time of a run's training up to its last log line, in seconds, all resumed parts included."""
     return next((entry["seconds"] for entry in reversed(history) if "seconds" in entry), 0.0)
 

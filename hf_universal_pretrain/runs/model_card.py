@@ -5,7 +5,7 @@ import platform
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from huggingface_hub import EvalResult, ModelCardData
@@ -17,14 +17,10 @@ from hf_universal_pretrain.models.cost import training_flops_per_token
 from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens, wall_seconds
 from hf_universal_pretrain.runs.readme import duration, render_card, write_card, yaml_lines
-from hf_universal_pretrain.runs.record import bits_results, probe_results
+from hf_universal_pretrain.runs.record import RunRecord
 from hf_universal_pretrain.runs.tables import FLOORS
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
-from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
 
-
-if TYPE_CHECKING:
-    from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 
 # the training arguments that decide what is learned
 RECIPE = (
@@ -34,103 +30,101 @@ RECIPE = (
 )  # fmt: skip
 
 
-def write_model_card(trainer: "BitsTrainer", published: str | None = None) -> None:
-    """Writes `README.md` and `curves.png` into the trainer's output folder; for `published` see `write_card`."""
-    folder = Path(trainer.args.output_dir)
-    results = bits_results(trainer)
+def write_model_card(record: RunRecord, published: str | None = None) -> None:
+    """Writes `README.md` and `curves.png` into the run's folder; for `published` see `write_card`."""
     floors = {
-        name: {label: result["floors"][key] for key, label in FLOORS.items()} for name, result in results.items()
+        name: {label: result["floors"][key] for key, label in FLOORS.items()} for name, result in record.texts.items()
     }
-    histories = {folder.resolve().name: trainer.state.log_history, **trainer.compare_with}
-    synthetic = isinstance(trainer.train_dataset, SyntheticUPDataset)
-    plot_runs(histories, floors, folder / "curves.png", trainer.tokens_at(1) if synthetic else None)
-    write_card(folder, _render(trainer, results), published)
+    histories = {record.folder.resolve().name: record.history, **record.compare_with}
+    plot_runs(histories, floors, record.folder / "curves.png", record.tokens_per_step if record.data else None)
+    write_card(record.folder, _render(record), published)
 
 
-def _render(trainer: "BitsTrainer", results: dict[str, dict[str, Any]]) -> str:
-    args, model = trainer.args, trainer.model
-    data = trainer.train_dataset.config if isinstance(trainer.train_dataset, SyntheticUPDataset) else None
-    name = args.hub_model_id or Path(args.output_dir).resolve().name
-    measured = {text: result for text, result in results.items() if "bits_per_byte" in result}
-    before = earlier_stage(trainer.started_from) if trainer.started_from else None
-    tokens = trainer.tokens_at(trainer.state.global_step)
+def _render(record: RunRecord) -> str:
+    args, data, started_from = record.args, record.data, record.started_from
+    before = earlier_stage(started_from) if started_from else None
+    texts = _measured(record.texts, "bits_per_byte")
+    probes = _measured(record.probes, "bits_per_symbol")
+    packages = ("hf_universal_pretrain", "transformers", "torch", "accelerate")
+    versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
     return render_card(
-        _metadata(trainer, name, measured, before),
+        _metadata(record, before, _eval_results(texts, probes)),
         "model_card.md",
-        model_name=name.split("/")[-1],
-        repository=name,
+        model_name=record.name.split("/")[-1],
+        repository=record.name,
         from_synthetic=data is not None,
-        no_text=data is not None and (trainer.started_from is None or before is not None),
-        started_from=trainer.started_from,
+        no_text=data is not None and (started_from is None or before is not None),
+        started_from=started_from,
         before=before,
-        architecture=type(model).__name__,
-        parameters=f"{model.num_parameters():,}",
-        window_bytes=next((windows.shape[1] for windows in trainer.eval_windows.values()), 0),
-        measured_before=all("bits_per_byte_before" in result for result in measured.values()),
-        results=measured,
+        architecture=record.architecture,
+        parameters=f"{record.parameters:,}",
+        window_bytes=next((result["context_length"] for result in texts.values()), 0),
+        measured_before=all("bits_per_byte_before" in result for result in texts.values()),
+        results=texts,
         floors=FLOORS,
-        probes=probe_results(trainer),
-        steps=f"{trainer.state.global_step:,}",
-        tokens=f"{tokens:,}",
-        flops=f"{tokens * training_flops_per_token(model, trainer.context_length):.2e}",
-        rounds=f"{trainer.train_dataset.rounds:,}" if data else None,
-        time=duration(wall_seconds(trainer.state.log_history)),
+        probes=probes,
+        steps=f"{record.steps:,}",
+        tokens=f"{record.tokens:,}",
+        flops=f"{record.tokens * record.flops_per_token:.2e}",
+        rounds=f"{record.rounds:,}",
+        time=duration(wall_seconds(record.history)),
         hardware=_hardware(args),
         processes=args.world_size,
         data_settings=yaml_lines(data.to_dict()) if data else None,
-        training_settings=yaml_lines(_training_settings(trainer)),
+        training_settings=yaml_lines(_training_settings(record)),
         seed=args.seed,
         stream_seed=data.stream_seed if data else None,
-        versions=", ".join(
-            [f"Python {platform.python_version()}"]
-            + [f"{p} {version(p)}" for p in ("hf_universal_pretrain", "transformers", "torch", "accelerate")]
-        ),
+        versions=", ".join(versions),
     )
 
 
-def _metadata(
-    trainer: "BitsTrainer", name: str, measured: dict[str, dict[str, Any]], before: dict[str, Any] | None
-) -> ModelCardData:
+def _measured(results: dict[str, dict[str, Any]], unit: str) -> dict[str, dict[str, Any]]:
+    return {name: result for name, result in results.items() if result.get(unit) is not None}
+
+
+def _metadata(record: RunRecord, before: dict[str, Any] | None, results: list[EvalResult]) -> ModelCardData:
     """The card's YAML. `base_model` is a Hub id or nothing: a local folder would look like someone else's model."""
-    synthetic = isinstance(trainer.train_dataset, SyntheticUPDataset)
-    base = before["repository"] if before else trainer.started_from
-    base = None if base is None or Path(base).is_dir() else base
-    metrics = []
-    for text, result in measured.items():
-        values = {"bits_per_byte": ("Bits per byte", result["bits_per_byte"])}
-        for floor, label in FLOORS.items():
-            values[f"bits_per_byte_floor_{floor}"] = (f"Floor: {label}", result["floors"][floor])
-        for where in ("whole", "last"):
-            if "bits_per_byte" in result[where]:
-                title = "whole window" if where == "whole" else "last byte"
-                values[f"bits_per_byte_{where}"] = (f"Bits per byte, {title}", result[where]["bits_per_byte"])
-        dataset = {
-            "dataset_type": text,
-            "dataset_name": f"{text}, second half of {result['context_length']}-byte windows",
-        }
-        metrics += [
-            EvalResult("text-generation", metric_type=kind, metric_name=title, metric_value=round(bits, 4), **dataset)
-            for kind, (title, bits) in values.items()
-        ]
-    for probe, result in probe_results(trainer).items():
-        dataset = {"dataset_type": probe, "dataset_name": f"{probe}, {result['context_length']} symbols"}
-        values = {"bits_per_symbol": ("Bits per symbol", result["bits_per_symbol"])}
-        values["bits_per_symbol_floor_best"] = ("Floor: best", result["floors"]["best"])
-        metrics += [
-            EvalResult("text-generation", metric_type=kind, metric_name=title, metric_value=round(bits, 4), **dataset)
-            for kind, (title, bits) in values.items()
-        ]
+    base = before["repository"] if before else record.started_from
+    tags = ["universal-pretraining"] if record.data or before else []
+    tags += ["synthetic-data"] if record.data else []
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
         license="apache-2.0",
-        base_model=base,
-        tags=["universal-pretraining", *(["synthetic-data"] if synthetic else []), "hf_universal_pretrain"]
-        if synthetic or before
-        else ["hf_universal_pretrain"],
-        model_name=name if metrics else None,
-        eval_results=metrics or None,
+        base_model=None if base is None or Path(base).is_dir() else base,
+        tags=[*tags, "hf_universal_pretrain"],
+        model_name=record.name if results else None,
+        eval_results=results or None,
     )
+
+
+def _eval_results(texts: dict[str, dict[str, Any]], probes: dict[str, dict[str, Any]]) -> list[EvalResult]:
+    """What was measured, each figure beside its floors, as `model-index` has it."""
+    rows: list[tuple[str, str, str, str, float | None]] = []  # of what, in words, metric, in words, bits
+    for name, result in texts.items():
+        what = name, f"{name}, second half of {result['context_length']}-byte windows"
+        rows.append((*what, "bits_per_byte", "Bits per byte", result["bits_per_byte"]))
+        for floor, label in FLOORS.items():
+            rows.append((*what, f"bits_per_byte_floor_{floor}", f"Floor: {label}", result["floors"][floor]))
+        for where, words in (("whole", "whole window"), ("last", "last byte")):
+            bits = result[where]["bits_per_byte"]
+            rows.append((*what, f"bits_per_byte_{where}", f"Bits per byte, {words}", bits))
+    for name, result in probes.items():
+        what = name, f"{name}, {result['context_length']} symbols"
+        rows.append((*what, "bits_per_symbol", "Bits per symbol", result["bits_per_symbol"]))
+        rows.append((*what, "bits_per_symbol_floor_best", "Floor: best", result["floors"]["best"]))
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=name,
+            dataset_name=dataset,
+            metric_type=metric,
+            metric_name=title,
+            metric_value=round(bits, 4),
+        )
+        for name, dataset, metric, title, bits in rows
+        if bits is not None
+    ]
 
 
 def earlier_stage(model: str) -> dict[str, Any] | None:
@@ -169,12 +163,11 @@ def _pushed_as(model: str) -> str | None:
     return found and found.group(1)
 
 
-def _training_settings(trainer: "BitsTrainer") -> dict[str, Any]:
+def _training_settings(record: RunRecord) -> dict[str, Any]:
     """Flags of the recipe that made this model, as its `--config` takes them."""
-    settings = trainer.args.to_dict()
+    settings = record.args.to_dict()
     recipe = {key: settings[key] for key in RECIPE if settings.get(key) is not None}
-    synthetic = isinstance(trainer.train_dataset, SyntheticUPDataset)  # then the data's settings have the length
-    return recipe if synthetic else {"context_length": trainer.context_length, **recipe}
+    return recipe if record.data else {"context_length": record.context_length, **recipe}  # the data's have the length
 
 
 def _hardware(args: TrainingArguments) -> str:

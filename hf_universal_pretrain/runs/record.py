@@ -1,63 +1,99 @@
-"""What was measured of a run, read from its log."""
+"""What a run is and what it has reached, in plain values: all that cards, tables and pictures are made from."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import TrainingArguments
 
 from hf_universal_pretrain.evaluation import probe_entry, text_entry, text_floors
+from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
-if TYPE_CHECKING:
-    from hf_universal_pretrain.training.bits_trainer import BitsTrainer
+@dataclass
+class RunRecord:
+    """A run at one moment.
+
+    Args:
+        args: of the training.
+        architecture: the class of the model.
+        parameters: of the model.
+        flops_per_token: of training it.
+        context_length: tokens in a training row.
+        tokens_per_step: in all processes.
+        steps: done so far.
+        history: the log.
+        texts: for each text its entry, see `text_results`.
+        probes: for each probe that was measured its entry, see `probe_results`.
+        started_from: the model whose weights training started from; None for random weights.
+        compare_with: logs of other runs, by name, to be drawn beside this one's.
+        data: settings of the synthetic stream; None where it trains on text.
+        rounds: of the stream so far.
+    """
+
+    args: TrainingArguments
+    architecture: str
+    parameters: int
+    flops_per_token: float
+    context_length: int
+    tokens_per_step: int
+    steps: int
+    history: list[dict[str, Any]]
+    texts: dict[str, dict[str, Any]]
+    probes: dict[str, dict[str, Any]]
+    started_from: str | None
+    compare_with: dict[str, list[dict[str, Any]]]
+    data: SyntheticUPConfig | None = None
+    rounds: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.args.output_dir)
+
+    @property
+    def name(self) -> str:
+        """The Hub id, or the folder's name."""
+        return self.args.hub_model_id or self.folder.resolve().name
+
+    @property
+    def tokens(self) -> int:
+        """That the model has been trained on so far."""
+        return self.steps * self.tokens_per_step
 
 
-_PROBE_FIGURES = ("bits_per_symbol", "ci95", "accuracy", "bits_saved")
+def last_figures(history: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The figures of `"texts"` or `"probes"`, by name, of the last evaluation in a log; empty if there was none."""
+    return next((entry["figures"][kind] for entry in reversed(history) if "figures" in entry), {})
 
 
-def text_metrics(prefix: str, figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The figures of a text (`evaluation.text_figures`) as the trainer logs them: `{prefix}_bits_per_byte` and
-    `{prefix}_ci95` of the second half, `{prefix}_whole_bits`, `{prefix}_whole_ci95`, and the same for `last`."""
-    metrics = {}
-    for where, values in figures.items():
-        stem, bits = (prefix, "bits_per_byte") if where == "second_half" else (f"{prefix}_{where}", "bits")
-        metrics |= {f"{stem}_{bits}": values["bits_per_byte"], f"{stem}_ci95": values["ci95"]}
-    return metrics
+def text_results(history: list[dict[str, Any]], windows: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """For each text its entry (`evaluation.text_entry`), as last measured, and `bits_per_byte_before` if it was
+    measured at step 0.
 
-
-def _text_figures(prefix: str, entry: dict[str, float]) -> dict[str, dict[str, float]]:
-    """The way back from a log line."""
-    stems = {"second_half": (prefix, "bits_per_byte")}
-    stems |= {where: (f"{prefix}_{where}", "bits") for where in ("whole", "last")}
-    return {
-        where: {"bits_per_byte": entry[f"{stem}_{bits}"], "ci95": entry[f"{stem}_ci95"]}
-        for where, (stem, bits) in stems.items()
-        if f"{stem}_ci95" in entry
-    }
-
-
-def bits_results(trainer: "BitsTrainer") -> dict[str, dict[str, Any]]:
-    """For each text of the trainer its entry (`evaluation.text_entry`), as last measured, and `bits_per_byte_before`
-    if measured at step 0."""
-    results = {}
-    for name, windows in trainer.eval_windows.items():
+    Args:
+        history: the log of a `BitsTrainer`.
+        windows: of each text, `(count, length)` uint8.
+    """
+    figures, results = last_figures(history, "texts"), {}
+    for name, cut in windows.items():
+        results[name] = text_entry(figures.get(name, {}), text_floors(cut), cut)
         key = f"eval_{name}_bits_per_byte"
-        measured = [entry for entry in trainer.state.log_history if key in entry]
-        result = text_entry(
-            _text_figures(f"eval_{name}", measured[-1]) if measured else {}, text_floors(windows), windows
-        )
-        if measured:
-            result = {"bits_per_byte": measured[-1][key], **result}
-            if measured[0]["step"] == 0:
-                result["bits_per_byte_before"] = measured[0][key]
-        results[name] = result
+        before = next((entry[key] for entry in history if key in entry and entry["step"] == 0), None)
+        if before is not None:
+            results[name]["bits_per_byte_before"] = before
     return results
 
 
-def probe_results(trainer: "BitsTrainer") -> dict[str, dict[str, Any]]:
-    """For each probe of the trainer its entry (`evaluation.probe_entry`), as last measured."""
-    results = {}
-    for name in trainer.eval_probes:
-        stem = f"eval_probe_{name}_"
-        measured = [entry for entry in trainer.state.log_history if f"{stem}bits_per_symbol" in entry]
-        if measured:
-            figures = {key: measured[-1][stem + key] for key in _PROBE_FIGURES if stem + key in measured[-1]}
-            results[name] = probe_entry(figures, name, trainer.context_length, trainer.probe_windows)
-    return results
+def probe_results(history: list[dict[str, Any]], length: int, count: int) -> dict[str, dict[str, Any]]:
+    """For each probe that was measured its entry (`evaluation.probe_entry`), as last measured.
+
+    Args:
+        history: the log of a `BitsTrainer`.
+        length: symbols in a window.
+        count: windows of each probe.
+    """
+    return {
+        name: probe_entry(figures, name, length, count) for name, figures in last_figures(history, "probes").items()
+    }

@@ -3,14 +3,11 @@
 import hashlib
 import json
 import math
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
-from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
-from hf_universal_pretrain.text import TokenBlocks
 
 
 # training arguments that decide what is learned
@@ -30,6 +27,14 @@ LENGTH = ("max_steps", "num_train_epochs")
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 # of a model's configuration: where it came from, and what the Trainer changes
 _NOT_OF_THE_MODEL = {"_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"}
+
+
+@runtime_checkable
+class TellsSettings(Protocol):
+    """A dataset that knows what it is made with."""
+
+    def run_settings(self) -> dict[str, Any]:
+        """What decides its rows, as JSON has it; a text is told by a hash."""
 
 
 def at_least(least: int, flag: str, value: int) -> None:
@@ -64,7 +69,7 @@ def run_settings(
     args: TrainingArguments,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
-    dataset: Dataset | None,
+    dataset: object,
     **others: Any,
 ) -> dict[str, Any]:
     """The settings of a run, flat and as JSON has them, by the names of their flags; `model.NAME` is the model's.
@@ -75,19 +80,18 @@ def run_settings(
         args: of the training.
         model: as built, before a Trainer has had it.
         tokenizer: of the model.
-        dataset: a synthetic stream, blocks of text, or any other.
+        dataset: whose settings are told too if it `TellsSettings`.
         others: what else decides the run, such as the model that its weights come from.
     """
     training = args.to_dict()
     settings: dict[str, Any] = {name: training[name] for name in (*LENGTH, *BATCH, *DECISIVE, *HARMLESS)}
     settings |= {"global_stream": training.get("global_stream", False)}
     settings |= {"world_size": args.world_size, "device": args.device.type}
-    if isinstance(dataset, SyntheticUPDataset):
-        settings |= dataset.config.to_dict()
-    elif isinstance(dataset, TokenBlocks):
-        settings |= {"train_text": _hash(dataset.blocks.numpy().tobytes()), "context_length": dataset.blocks.shape[1]}
+    if isinstance(dataset, TellsSettings):
+        settings |= dataset.run_settings()
     if tokenizer is not None:
-        settings["tokenizer"] = _hash(repr(sorted(tokenizer.get_vocab().items())).encode())
+        vocabulary = repr(sorted(tokenizer.get_vocab().items()))
+        settings["tokenizer"] = hashlib.sha256(vocabulary.encode()).hexdigest()[:12]
     config = model.config.to_dict()
     settings |= {f"model.{name}": value for name, value in config.items() if name not in _NOT_OF_THE_MODEL}
     return json.loads(json.dumps(settings | others, default=str))
@@ -108,7 +112,8 @@ def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[s
     harmless = {*HARMLESS, *LENGTH, "world_size", "device"}
     if was.get("world_size") != now.get("world_size"):
         harmless |= set(BATCH)
-    refused, told = [], []
+    refused: list[str] = []
+    told: list[str] = []
     for name in dict.fromkeys([*now, *was]):
         if was.get(name) != now.get(name):
             words = f"{name} (was {was.get(name)}, now {now.get(name)})"
@@ -119,7 +124,3 @@ def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[s
 def run_length(settings: dict[str, Any]) -> float:
     """Steps of a run, or its epochs where these decide."""
     return settings["max_steps"] if settings["max_steps"] > 0 else settings["num_train_epochs"]
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:12]

@@ -40,9 +40,8 @@ def texts_table(texts: dict[str, dict[str, Any]]) -> str:
     for name, text in texts.items():
         for where in ("second half", "last", "whole"):
             part = text if where == "second half" else text[where]
-            model = f"{part['bits_per_byte']:.3f} \u00b1 {part['ci95']:.3f}"
             floors = " ".join(f"{bits:8.3f}" for bits in part["floors"].values())
-            lines.append(f"  {name:<14} {where:<12} {model:>16} {floors}")
+            lines.append(f"  {name:<14} {where:<12} {_with_interval(part, 'bits_per_byte'):>16} {floors}")
     return "\n".join(lines)
 
 
@@ -50,8 +49,14 @@ def probes_table(probes: dict[str, dict[str, Any]]) -> str:
     """Bits a symbol of each probe beside the best floor; see `evaluation.probe_figures` for the columns."""
     lines = [f"  {'probe':<12} {'bits a symbol':>18} {'KT':>8} {'best':>8} {'accuracy':>9} {'saved':>8}"]
     for name, probe in probes.items():
-        bits = f"{probe['bits_per_symbol']:.3f} \u00b1 {probe['ci95']:.3f}"
-        saved = f"{probe['bits_saved']:8.3f}" if "bits_saved" in probe else ""
+        bits = _with_interval(probe, "bits_per_symbol")
+        saved = f"{probe['bits_saved']:8.3f}" if probe.get("bits_saved") is not None else ""
         floors = " ".join(f"{probe['floors'][floor]:8.3f}" for floor in ("kt", "best"))
         lines.append(f"  {name:<12} {bits:>18} {floors} {probe['accuracy']:9.1%} {saved}".rstrip())
     return "\n".join(lines)
+
+
+def _with_interval(figures: dict[str, Any], unit: str) -> str:
+    if figures[unit] is None:
+        return "-"
+    return f"{figures[unit]:.3f}" + ("" if figures["ci95"] is None else f" \u00b1 {figures['ci95']:.3f}")

@@ -1,4 +1,4 @@
-"""The two configurations: of the data (`SyntheticUPConfig`) and of the training (`UPConfig`)."""
+"""The settings of the data (`SyntheticUPConfig`); those of the training are in `training/config.py`."""
 
 import bisect
 import dataclasses
@@ -6,149 +6,112 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
+from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
-from hf_universal_pretrain.machines import FAMILIES, Band
-from hf_universal_pretrain.stream.mixture import parse_mixture
+from hf_universal_pretrain.machines import Band
+from hf_universal_pretrain.stream.shares import parse_mixture, rows_of_shares
 
 
 DATA_CONFIG_NAME = "synthetic_up_config.json"
 
 
-@dataclass
+@dataclass(frozen=True)
 class SyntheticUPConfig:
     """Everything that decides the synthetic data: machines, buffer and alphabet. Algorithm 1 of arXiv 2506.20057.
 
     The defaults are the ones that learned best in our measurements (see the README); `SyntheticUPConfig.paper` gives
-    the published recipe.
+    the published recipe. Fields cannot be assigned to; `dataclasses.replace` makes a changed copy.
+
+    Attributes:
+        mixture: the shares of the families in `machines`, by name; they add up to 1.
+        band: of `complexity`; None without one.
+        stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
+        stage_starts: the training steps at which they begin.
 
     Raises:
         ValueError: if a setting is out of range or does not fit another; the message names the field and the mend.
     """
 
-    machines: str = field(
-        default="context_tree=0.9,lstm=0.1",
-        metadata={
-            "help": "Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. "
-            f"Families: {', '.join(FAMILIES)}."
-        },
-    )
-    complexity: str = field(
-        default="",
-        metadata={
-            "help": "Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's "
-            "size of a row against that of noise (1: incompressible, near 0: constant). Empty: keep all."
-        },
-    )
-    target_acceptance: float = field(
-        default=0.5,
-        metadata={
-            "help": "While fewer of a family's rows than this share are inside --complexity at the first try, its "
-            "gain is moved towards the band."
-        },
-    )
-    curriculum: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Changes of machines and complexity during training, each a mapping such as "
-            "'{at: 2000, machines: \"lstm=0.5,nca=0.5\", complexity: 0.3:0.9}' ('at' is a training step; a mixture "
-            "stands in quotes; in YAML, a list of mappings). What a stage does not name stays as in the stage before."
-        },
-    )
-    context_length: int = field(default=512, metadata={"help": "Symbols (and so tokens) in a row."})
-    alphabet_size: int = field(default=256, metadata={"help": "Number of symbols that machines read and write."})
-    alphabet: str = field(
-        default="identity",
-        metadata={
-            "help": "How symbols become tokens. 'identity': symbol s is the s-th token that is not special. "
-            "'permuted': each row through its own random injection into the whole vocabulary.",
-            "choices": ["identity", "permuted"],
-        },
-    )
-    tokens: str = field(
-        default="all",
-        metadata={
-            "help": "Which tokens rows may be made of. 'all': every one that is not special. 'printable': those whose "
-            "text is printable ASCII, tabs and line feeds (97 of the byte tokenizer's 256): learns English and code "
-            "sooner, but it is knowledge of the text to come.",
-            "choices": ["all", "printable"],
-        },
-    )
-    num_layers: int = field(default=1, metadata={"help": "Recurrent layers of an LSTM or GRU machine."})
-    hidden_size: int = field(default=128, metadata={"help": "Width of an LSTM or GRU machine."})
-    embedding_scale: float = field(
-        default=1.0, metadata={"help": "Factor on a recurrent machine's N(0, 1) embedding. The paper has 1e-8."}
-    )
-    gain_range: list[float] = field(
-        default_factory=lambda: [3.0, 12.0],
-        metadata={
-            "help": "Lowest and highest effective gain: the factor on a recurrent machine's weights and biases."
-        },
-    )
-    gain_law: str = field(
-        default="log_uniform",
-        metadata={
-            "help": "How gains lie in gain_range: 'log_uniform', or 'fourth_power' (u^4 with u uniform, what the "
-            "paper's code does).",
-            "choices": ["log_uniform", "fourth_power"],
-        },
-    )
-    temperature_range: list[float] = field(
-        default_factory=lambda: [0.0, 0.0],
-        metadata={
-            "help": "Lowest and highest temperature at which recurrent machines write symbols, log-uniform; '0 0' "
-            "always takes the most likely symbol."
-        },
-    )
-    conditioning: str = field(
-        default="aligned",
-        metadata={
-            "help": "How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; "
-            "'prefix': all of it before it writes.",
-            "choices": ["aligned", "prefix"],
-        },
-    )
-    seed_length: int = field(default=8, metadata={"help": "Symbols that a recurrent machine is given to start from."})
-    machines_per_round: int = field(
-        default=8, metadata={"help": "Machines of a family in a round; each serves an equal share of the rows."}
-    )
-    redraw_every: int = field(
-        default=1,
-        metadata={
-            "help": "Rounds between two draws of new machines. 0: never: all rows come from the machines of the first "
-            "round (of 'markov', 'lstm' and others machines_per_round of them), whose laws can be learned by heart."
-        },
-    )
-    source_batch: int = field(default=256, metadata={"help": "Rows generated in a round."})
-    buffer_size: int = field(default=2048, metadata={"help": "Rows in the buffer of one process."})
-    rows_per_round: int = field(
-        default=256,
-        metadata={
-            "help": "Training rows that a process draws between two rounds; source_batch / rows_per_round is how many "
-            "rows are generated for each one trained on."
-        },
-    )
-    reset_every: int = field(default=1, metadata={"help": "Rounds between two resets of rows to noise."})
-    num_resets: int = field(
-        default=4, metadata={"help": "Rows that a reset turns into noise: half uniform, half constant rows. Even."}
-    )
-    burn_in_rounds: int = field(default=24, metadata={"help": "Rounds before the first row is served."})
-    ablation: str = field(
-        default="none",
-        metadata={
-            "help": "A null model to compare with. 'no_iteration': machines read fresh noise and never what is in the "
-            "buffer; 'shuffled_positions': the symbols of each row are served in random order.",
-            "choices": ["none", "no_iteration", "shuffled_positions"],
-        },
-    )
-    stream_seed: int = field(default=0, metadata={"help": "Seed of the machines and the buffer."})
+    machines: str = "context_tree=0.9,lstm=0.1"
+    """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. Families: lstm,
+    gru, rnn, reservoir, transformer, language, copies, markov, hmm, context_tree, repeat, nca, eca, dyck,
+    shuffle_dyck, procedural, program, uniform, constant."""
+    complexity: str = ""
+    """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row
+    against that of noise (1: incompressible, near 0: constant). Empty: keep all."""
+    target_acceptance: float = 0.5
+    """While fewer of a family's rows than this share are inside --complexity at the first try, its gain is moved
+    towards the band."""
+    curriculum: list[str] = field(default_factory=list)
+    """Changes of machines and complexity during training, each a mapping such as '{at: 2000, machines:
+    "lstm=0.5,nca=0.5", complexity: 0.3:0.9}' ('at' is a training step; a mixture stands in quotes; in YAML, a list of
+    mappings). What a stage does not name stays as in the stage before."""
+    context_length: int = 512
+    """Symbols (and so tokens) in a row."""
+    alphabet_size: int = 256
+    """Number of symbols that machines read and write."""
+    alphabet: Literal["identity", "permuted"] = "identity"
+    """How symbols become tokens. 'identity': symbol s is the s-th token that is not special. 'permuted': each row
+    through its own random injection into the whole vocabulary."""
+    tokens: Literal["all", "printable"] = "all"
+    """Which tokens rows may be made of. 'all': every one that is not special. 'printable': those whose text is
+    printable ASCII, tabs and line feeds (97 of the byte tokenizer's 256): learns English and code sooner, but it is
+    knowledge of the text to come."""
+    num_layers: int = 1
+    """Recurrent layers of an LSTM or GRU machine."""
+    hidden_size: int = 128
+    """Width of an LSTM or GRU machine."""
+    embedding_scale: float = 1.0
+    """Factor on a recurrent machine's N(0, 1) embedding. The paper has 1e-8."""
+    gain_range: list[float] = field(default_factory=lambda: [3.0, 12.0])
+    """Lowest and highest effective gain: the factor on a recurrent machine's weights and biases."""
+    gain_law: Literal["log_uniform", "fourth_power"] = "log_uniform"
+    """How gains lie in gain_range: 'log_uniform', or 'fourth_power' (u^4 with u uniform, what the paper's code
+    does)."""
+    temperature_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Lowest and highest temperature at which recurrent machines write symbols, log-uniform; '0 0' always takes the
+    most likely symbol."""
+    entropy_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """In place of a temperature: lowest and highest entropy of a recurrent machine's next symbol, in bits, uniform, as
+    '0.9 2.1'. The read-out of each machine is scaled so that it has it: none is dead, none is noise. '0 0': off."""
+    own_symbols_range: list[float] = field(default_factory=lambda: [32, 48])
+    """Fewest and most symbols that a recurrent machine with a set entropy writes, log-uniform; cut to the alphabet."""
+    conditioning: Literal["aligned", "prefix", "none"] = "aligned"
+    """How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; 'prefix': all of
+    it before it writes; 'none': not at all, only its own symbols."""
+    seed_length: int = 8
+    """Symbols that a recurrent machine is given to start from."""
+    machines_per_round: int = 8
+    """Machines of a family in a round; each serves an equal share of the rows."""
+    redraw_every: int = 1
+    """Rounds between two draws of new machines. 0: never: all rows come from the machines of the first round (of
+    'markov', 'lstm' and others machines_per_round of them), whose laws can be learned by heart."""
+    source_batch: int = 256
+    """Rows generated in a round."""
+    buffer_size: int = 2048
+    """Rows in the buffer of one process."""
+    rows_per_round: int = 256
+    """Training rows that a process draws between two rounds; source_batch / rows_per_round is how many rows are
+    generated for each one trained on."""
+    reset_every: int = 1
+    """Rounds between two resets of rows to noise."""
+    num_resets: int = 4
+    """Rows that a reset turns into noise: half uniform, half constant rows. Even."""
+    burn_in_rounds: int = 24
+    """Rounds before the first row is served."""
+    ablation: Literal["none", "no_iteration", "shuffled_positions"] = "none"
+    """A null model to compare with. 'no_iteration': machines read fresh noise and never what is in the buffer;
+    'shuffled_positions': the symbols of each row are served in random order."""
+    stream_seed: int = 0
+    """Seed of the machines and the buffer."""
 
     def __post_init__(self) -> None:
         self._check_types()
-        self.mixture = parse_mixture(self.machines)
+        self._derive("mixture", parse_mixture(self.machines))
         for name, low in _AT_LEAST.items():
             if not low <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least {low} and finite, not {getattr(self, name)}")
@@ -173,9 +136,15 @@ class SyntheticUPConfig:
             )
         self._check_range("gain_range", positive=True)
         self._check_range("temperature_range", positive=any(self.temperature_range))
+        self._check_range("entropy_range", positive=any(self.entropy_range))
+        self._check_range("own_symbols_range", positive=True)
+        if self.own_symbols_range[0] < 2:
+            raise ValueError(f"own_symbols_range must start at 2 or more, not at {self.own_symbols_range[0]}")
+        if any(self.entropy_range) and any(self.temperature_range):
+            raise ValueError("entropy_range stands in place of temperature_range: set one of the two to 0 0")
         if not 0 <= self.target_acceptance <= 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
-        self.band = Band.parse(self.complexity) if self.complexity else None
+        self._derive("band", Band.parse(self.complexity) if self.complexity else None)
         if self.band is not None and self.redraw_every != 1:
             raise ValueError(
                 f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
@@ -185,7 +154,13 @@ class SyntheticUPConfig:
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
                 "one: raise source_batch or drop the rarest family"
             )
-        self.stage_starts, self.stages = self._stages()
+        starts, stages = self._stages()
+        self._derive("stage_starts", starts)
+        self._derive("stages", stages)
+
+    def _derive(self, name: str, value: Any) -> None:
+        """Keeps what follows from the fields. (A frozen dataclass cannot assign.)"""
+        object.__setattr__(self, name, value)
 
     def _stages(self) -> tuple[list[int], list["SyntheticUPConfig"]]:
         """For each stage of the curriculum its first step, and these settings as they are in it."""
@@ -221,16 +196,17 @@ class SyntheticUPConfig:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             several = value if isinstance(value, (list, tuple)) else ()
+            kind = str if get_origin(f.type) is Literal else f.type
             fits = {
                 int: isinstance(value, int),
                 float: isinstance(value, (int, float)),
                 str: isinstance(value, str),
                 list[float]: len(several) > 0 and all(isinstance(item, (int, float)) for item in several),
                 list[str]: isinstance(value, list),
-            }[f.type]
+            }[kind]
             if not fits or isinstance(value, bool):
-                kind = f.type.__name__ if f.type in (int, float, str) else f.type
-                raise ValueError(f"{f.name} must be of type {kind}, not {value!r}")
+                told = kind.__name__ if kind in (int, float, str) else kind
+                raise ValueError(f"{f.name} must be of type {told}, not {value!r}")
 
     def _check_range(self, name: str, positive: bool) -> None:
         value = getattr(self, name)
@@ -241,12 +217,7 @@ class SyntheticUPConfig:
 
     def rows_of_families(self) -> dict[str, int]:
         """How many of the `source_batch` rows of a round each family generates: its share, rounded."""
-        edges = [0]
-        total = 0.0
-        for share in self.mixture.values():
-            total += share
-            edges.append(round(total * self.source_batch))
-        return {name: edges[i + 1] - edges[i] for i, name in enumerate(self.mixture)}
+        return rows_of_shares(self.mixture, self.source_batch)
 
     @classmethod
     def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
@@ -278,7 +249,7 @@ class SyntheticUPConfig:
         try:
             path = find_file(name, DATA_CONFIG_NAME)
         except OSError as error:
-            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {first_line(error)}") from error
         if path is None:
             raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
         what, known = f"{path} is not a configuration of synthetic data", {f.name for f in dataclasses.fields(cls)}
@@ -307,7 +278,7 @@ _AT_LEAST = {
     "seed_length": 1, "machines_per_round": 1, "redraw_every": 0, "source_batch": 1, "buffer_size": 2,
     "rows_per_round": 1, "reset_every": 1, "num_resets": 0, "burn_in_rounds": 0, "stream_seed": 0,
 }  # fmt: skip
-_CHOICES = {f.name: f.metadata["choices"] for f in dataclasses.fields(SyntheticUPConfig) if "choices" in f.metadata}
+_CHOICES = {f.name: get_args(f.type) for f in dataclasses.fields(SyntheticUPConfig) if get_origin(f.type) is Literal}
 
 
 def paper_settings(batch_size: int) -> dict[str, Any]:

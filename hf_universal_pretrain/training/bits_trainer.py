@@ -4,19 +4,21 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from transformers import default_data_collator
 from transformers.trainer_utils import HubStrategy
 
-from hf_universal_pretrain.evaluation import probe_figures, text_figures
-from hf_universal_pretrain.hub import claim_model_repository, hide_token, published_readme, reason
+from hf_universal_pretrain.evaluation import Figures, measure
+from hf_universal_pretrain.hub import claim_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
+from hf_universal_pretrain.models.cost import training_flops_per_token
 from hf_universal_pretrain.runs.folder import write_run_file
 from hf_universal_pretrain.runs.history import wall_seconds
 from hf_universal_pretrain.runs.model_card import write_model_card
-from hf_universal_pretrain.runs.record import bits_results, probe_results, text_metrics
+from hf_universal_pretrain.runs.record import RunRecord, probe_results, text_results
 from hf_universal_pretrain.runs.tables import probes_table, results_table, write_results
 from hf_universal_pretrain.training.exact import ExactTrainer
 
@@ -29,8 +31,8 @@ class BitsTrainer(ExactTrainer):
 
     Args:
         eval_windows: for each text, `(count, length)` uint8 windows (see `evaluation.cut_windows`). Metrics are
-            `eval_NAME_bits_per_byte`, over the second half of each window, and kin (see `report.text_metrics`). Every
-            process evaluates all windows.
+            `eval_NAME_bits_per_byte`, over the second half of each window, and kin (see `text_metrics`). Every process
+            evaluates all windows.
         eval_probes: names of `evaluation.PROBES` to measure too, as `eval_probe_NAME_bits_per_symbol` and kin.
         probe_windows: windows of each probe, of `context_length` symbols.
         started_from: name of the model whose weights training starts from, for the card; None for random weights.
@@ -45,7 +47,7 @@ class BitsTrainer(ExactTrainer):
         eval_probes: Sequence[str] = (),
         probe_windows: int = 50,
         started_from: str | None = None,
-        compare_with: dict[str, list[dict[str, float]]] | None = None,
+        compare_with: dict[str, list[dict[str, Any]]] | None = None,
         **kwargs: Any,
     ) -> None:
         self.eval_windows = eval_windows or {}
@@ -62,23 +64,20 @@ class BitsTrainer(ExactTrainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
-        began, metrics = time.perf_counter(), {}
-        batch, shown = (
-            self.args.per_device_eval_batch_size,
-            self.is_local_process_zero() and not self.args.disable_tqdm,
-        )
-        for name, windows in self.eval_windows.items():
-            progress = f"Measuring {name}" if shown else None
-            figures = text_figures(self.model, self.processing_class, windows, batch, progress)
-            metrics |= text_metrics(f"{metric_key_prefix}_{name}", figures)
-        for name in self.eval_probes:
-            progress = f"Measuring {name}" if shown else None
-            figures = probe_figures(
-                self.model, self.processing_class, name, self.context_length, self.probe_windows, batch, progress
-            )
-            metrics |= {f"{metric_key_prefix}_probe_{name}_{key}": value for key, value in figures.items()}
+        began = time.perf_counter()
+        metrics: dict[str, float] = {}
+        figures = measure(
+            self.model, self.processing_class, self.eval_windows, self.eval_probes, self.context_length,
+            self.probe_windows, self.args.per_device_eval_batch_size,
+            show_progress=self.is_local_process_zero() and not self.args.disable_tqdm,
+        )  # fmt: skip
+        for name, of_text in figures["texts"].items():
+            metrics |= text_metrics(f"{metric_key_prefix}_{name}", of_text)
+        for name, of_probe in figures["probes"].items():
+            metrics |= _as_logged(f"{metric_key_prefix}_probe_{name}", of_probe)
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
+        self.state.log_history[-1]["figures"] = figures  # in the log alone: loggers take only numbers
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -107,6 +106,24 @@ class BitsTrainer(ExactTrainer):
         rows = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return step * rows * self.context_length
 
+    def record(self) -> RunRecord:
+        """What there is to tell of the run as it is now."""
+        log = self.state.log_history
+        return RunRecord(
+            args=self.args,
+            architecture=type(self.model).__name__,
+            parameters=self.model.num_parameters(),
+            flops_per_token=training_flops_per_token(self.model, self.context_length),
+            context_length=self.context_length,
+            tokens_per_step=self.tokens_at(1),
+            steps=self.state.global_step,
+            history=log,
+            texts=text_results(log, self.eval_windows),
+            probes=probe_results(log, self.context_length, self.probe_windows),
+            started_from=self.started_from,
+            compare_with=self.compare_with,
+        )
+
     def finish(self) -> None:
         """Leaves a complete output folder: model, tokenizer, state, results, card and curves; prints the table.
 
@@ -121,23 +138,28 @@ class BitsTrainer(ExactTrainer):
             self.save_model(_internal_call=True)
             self.save_state()
             if self.is_world_process_zero():
-                results, probes = bits_results(self), probe_results(self)
-                write_results(results, probes, self.args.output_dir)
-                write_model_card(self)
-                write_run_file(self.args.output_dir, self.settings, finished_at=self.state.global_step)
+                record = self.record()
+                write_results(record.texts, record.probes, record.folder)
+                write_model_card(record)
+                write_run_file(record.folder, self.settings, finished_at=record.steps)
         if self.is_world_process_zero():
-            if results:
-                print(results_table(results))
-            if probes:
-                print(probes_table(probes))
+            if record.texts:
+                print(results_table(record.texts))
+            if record.probes:
+                print(probes_table(record.probes))
             print(f"The model is in {self.args.output_dir}")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Creates the repository, unless the recipe has, and makes sure that it may be written to."""
-        self.args.hub_token = token or self.args.hub_token
-        self.args.hub_private_repo = self.args.hub_private_repo if private is None else private
-        claim_model_repository(self.args)
-        self.hub_model_id, self.push_in_progress = self.args.hub_model_id, None
+        """Creates the repository and makes sure that it may be written to, as the stock constructor asks before
+        anything is written; `args.hub_model_id` then has its full name."""
+        args = self.args
+        args.hub_token = token or args.hub_token
+        hide_token(args)
+        if self.is_world_process_zero():
+            name = args.hub_model_id or Path(args.output_dir).absolute().name
+            private = args.hub_private_repo if private is None else private
+            args.hub_model_id = claim_repository(name, "model", private, "--hub_model_id", "--hub_token")
+        self.hub_model_id, self.push_in_progress = args.hub_model_id, None
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Writes this package's card instead of the stock one, as `push_to_hub` asks before it uploads.
@@ -145,7 +167,7 @@ class BitsTrainer(ExactTrainer):
         What a person has written into the card, here or on the Hub, is kept.
         """
         if self.is_world_process_zero():
-            write_model_card(self, published_readme(self.hub_model_id))
+            write_model_card(self.record(), published_readme(self.hub_model_id))
 
     # The stock method pushes the output folder with a fixed list of files copied into it from the checkpoint, leaves
     # out a push while another runs, and never looks at how a push ended.
@@ -170,3 +192,19 @@ class BitsTrainer(ExactTrainer):
         for error in filter(None, (job.exception() for job in self.push_in_progress.jobs)):
             logger.warning(f"A push during training failed ({reason(error)}). The next one carries everything.")
         self.push_in_progress = None
+
+
+def text_metrics(prefix: str, figures: dict[str, Figures]) -> dict[str, float]:
+    """The figures of a text (`evaluation.text_figures`) as the trainer logs them: `{prefix}_bits_per_byte` and
+    `{prefix}_ci95` of the second half, `{prefix}_whole_bits`, `{prefix}_whole_ci95`, and the same for `last`."""
+    metrics: dict[str, float] = {}
+    for where, values in figures.items():
+        stem, bits = (prefix, "bits_per_byte") if where == "second_half" else (f"{prefix}_{where}", "bits")
+        metrics |= _as_logged(stem, {bits: values["bits_per_byte"], "ci95": values["ci95"]})
+    return metrics
+
+
+def _as_logged(stem: str, figures: Figures) -> dict[str, float]:
+    """Without the interval where there is none; another figure that is missing is NaN, as a Trainer expects."""
+    told = {key: math.nan if value is None else value for key, value in figures.items()}
+    return {f"{stem}_{key}": value for key, value in told.items() if key != "ci95" or not math.isnan(value)}

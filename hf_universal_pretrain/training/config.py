@@ -1,6 +1,6 @@
 """`UPConfig`: the arguments of a universal pretraining."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
@@ -21,34 +21,30 @@ class UPConfig(TrainingArguments):
         ValueError: if `max_steps` is not positive, or a value that the stream depends on is changed.
     """
 
-    max_steps: int = field(
-        default=1000, metadata={"help": "Number of training steps (the synthetic stream has no end)."}
-    )
-    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
-    warmup_steps: float = field(
-        default=100, metadata={"help": "Steps of linear warm-up; below 1, a share of all steps."}
-    )
-    adam_beta2: float = field(default=0.95, metadata={"help": "Adam's beta2."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between two log lines."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN and infinite losses in the logs."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
-    ignore_data_skip: bool = field(
-        default=True, metadata={"help": "Must stay on: the stream is restored, not replayed."}
-    )
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Not needed: rows hold what the model reads."}
-    )
-    global_stream: bool = field(
-        default=False,
-        metadata={
-            "help": "All processes run the same stream and each takes its share of a step's rows, so that these do "
-            "not depend on the number of processes; each generates what all of them need. By default each process has "
-            "a stream of its own and generates only what it needs."
-        },
-    )
-    ddp_find_unused_parameters: bool | None = field(
-        default=False, metadata={"help": "Let DDP look for parameters without gradient in every step."}
-    )
+    max_steps: int = 1000
+    """Number of training steps (the synthetic stream has no end)."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    warmup_steps: float = 100
+    """Steps of linear warm-up; below 1, a share of all steps."""
+    adam_beta2: float = 0.95
+    """Adam's beta2."""
+    logging_steps: float = 10
+    """Steps between two log lines."""
+    logging_nan_inf_filter: bool = False
+    """Hide NaN and infinite losses in the logs."""
+    save_total_limit: int | None = 2
+    """Checkpoints that are kept."""
+    ignore_data_skip: bool = True
+    """Must stay on: the stream is restored, not replayed."""
+    remove_unused_columns: bool = False
+    """Not needed: rows hold what the model reads."""
+    global_stream: bool = False
+    """All processes run the same stream and each takes its share of a step's rows, so that these do not depend on the
+    number of processes; each generates what all of them need. By default each process has a stream of its own and
+    generates only what it needs."""
+    ddp_find_unused_parameters: bool | None = False
+    """Let DDP look for parameters without gradient in every step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -57,6 +57,11 @@ NEEDS: dict[str, str] = {
     "youtu": "embedding_initializer_range=0.01",
 }
 
+# what keeps an architecture from being repeatable at all
+NOT_REPEATABLE: dict[str, str] = {
+    "reformer": "it seeds its hashing anew from the machine's entropy, in each layer and step: no two runs are alike",
+}
+
 
 def build_tiny(name: str, overrides: str | None, seed: int = 0) -> PreTrainedModel:
     """The architecture at a tiny size, after the checks of `pretrain.py`.
@@ -178,6 +183,7 @@ def examine(name: str, answer: Any) -> None:
                 result |= {"status": "works", **figures, "default_parameters": size}
                 other = build_tiny(name, overrides, seed=1)
                 difference = difference_after_resume(trainer, other, f"{folder}/resumed")
+                difference = difference and NOT_REPEATABLE.get(name, difference)
                 result |= {"resumes_exactly": difference is None, **({"resume": difference} if difference else {})}
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]

@@ -36,18 +36,20 @@ RECIPES = Path(__file__).resolve().parent
 
 @dataclass
 class ScriptArguments:
-    json: str = field(metadata={"help": "Where the results are kept (and looked for)."})
-    arms: list[str] = field(
-        default_factory=lambda: ["paper", *FAMILIES],
-        metadata={"help": "Families, mixtures such as lstm=0.5,nca=0.5, or 'paper'."},
-    )
-    seeds: list[int] = field(default_factory=lambda: [0, 1], metadata={"help": "Seeds of the stream and the weights."})
-    steps: int = field(default=1000, metadata={"help": "Training steps of 8 rows of 256 tokens: 1,000 are 2M tokens."})
-    band: str = field(default="0.3:0.9", metadata={"help": "The band of compressibility that is told about."})
-    text: list[str] = field(
-        default_factory=list, metadata={"help": "Texts as NAME=PATH; by default those of the interpreter."}
-    )
-    jobs: int = field(default=2, metadata={"help": "Runs side by side, of one thread each."})
+    json: str
+    """Where the results are kept (and looked for)."""
+    arms: list[str] = field(default_factory=lambda: ["paper", *FAMILIES])
+    """Families, mixtures such as lstm=0.5,nca=0.5, or 'paper'."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1])
+    """Seeds of the stream and the weights."""
+    steps: int = 1000
+    """Training steps of 8 rows of 256 tokens: 1,000 are 2M tokens."""
+    band: str = "0.3:0.9"
+    """The band of compressibility that is told about."""
+    text: list[str] = field(default_factory=list)
+    """Texts as NAME=PATH; by default those of the interpreter."""
+    jobs: int = 2
+    """Runs side by side, of one thread each."""
 
 
 def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:

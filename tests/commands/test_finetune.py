@@ -160,27 +160,3 @@ def test_refusals(flags: list[str], message: str, finetune, run_folder: Path, ca
 def test_a_run_without_checkpoints_has_no_moments_to_keep(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--keep_optimizer: .* has no complete checkpoint-N/optimizer.pt"):
         pretraining_optimizer(str(tmp_path))
-
-
-@pytest.mark.slow
-def test_transfers_sweeps_runs_and_goes_on(tmp_path: Path, run_recipe) -> None:
-    """Two arms, two rates: four runs to choose, two to report; started again, nothing is run again."""
-    tokenizer = build_tokenizer("byte")
-    model = build_model(build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=2,n_positions=256"), 0)
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    (tmp_path / "text").write_text("It was the best of times, it was the worst of times. " * 1000)
-    flags = ["--model", "model", "--text", "tale=text,text,text", "--json", "t.json", "--runs", "runs"]
-    flags += ["--arms", "scratch", "mlp", "--seeds", "0", "--rates", "0.0", "0.01", "--steps", "10"]
-    first = run_recipe("transfers.py", *flags, "--sweep_steps", "5", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    arms = json.loads((tmp_path / "t.json").read_text())["texts"]["tale"]
-    for arm in ("scratch", "mlp"):
-        swept = arms[arm]["bits_by_rate_on_the_tuning_text"]
-        assert arms[arm]["rate"] == 0.01 and swept["0.01"] < swept["0.0"]
-        assert arms[arm]["curves"]["0"][-1][0] == 10
-    assert (tmp_path / "t.png").stat().st_size > 10_000 and "| tale | mlp | 0.01 |" in first.stdout
-    times = [path.stat().st_mtime for path in sorted((tmp_path / "runs").rglob("trainer_state.json"))]
-    assert len(times) == 6
-    assert run_recipe("transfers.py", *flags, "--sweep_steps", "5", cwd=tmp_path).stdout == first.stdout
-    assert times == [path.stat().st_mtime for path in sorted((tmp_path / "runs").rglob("trainer_state.json"))]

@@ -26,7 +26,7 @@ def trainer(tmp_path: Path, small_data: SyntheticUPConfig, tokenizer: ByT5Tokeni
     )
     trainer.train()
     trainer.evaluate()
-    write_model_card(trainer)
+    write_model_card(trainer.record())
     return trainer
 
 
@@ -56,7 +56,7 @@ def test_card_is_rewritten_as_long_as_nobody_touched_it(trainer: UPTrainer) -> N
     first = readme(trainer).read_text()
     trainer.evaluate()
     trainer.state.global_step = 1234
-    write_model_card(trainer)
+    write_model_card(trainer.record())
     assert readme(trainer).read_text() != first and "1,234 steps" in readme(trainer).read_text()
 
 
@@ -65,7 +65,7 @@ def test_what_a_person_wrote_around_our_text_is_kept(trainer: UPTrainer) -> None
         readme(trainer).read_text().replace("# my-model", "# Mine\n\nPlease read.") + "\nThanks.\n"
     )
     trainer.state.global_step = 1234
-    write_model_card(trainer)
+    write_model_card(trainer.record())
     text = readme(trainer).read_text()
     assert "# Mine\n\nPlease read." in text and text.endswith("\nThanks.\n") and "1,234 steps" in text
 
@@ -73,16 +73,16 @@ def test_what_a_person_wrote_around_our_text_is_kept(trainer: UPTrainer) -> None
 def test_edits_on_the_hub_are_kept_unless_the_folder_was_edited_too(trainer: UPTrainer) -> None:
     published = readme(trainer).read_text().replace("# my-model", "# Retitled on the Hub")
     trainer.state.global_step = 1234
-    write_model_card(trainer, published)
+    write_model_card(trainer.record(), published)
     assert "# Retitled on the Hub" in readme(trainer).read_text() and "1,234 steps" in readme(trainer).read_text()
     readme(trainer).write_text(readme(trainer).read_text() + "\nWritten here.\n")
-    write_model_card(trainer, published.replace("Retitled", "Renamed"))
+    write_model_card(trainer.record(), published.replace("Retitled", "Renamed"))
     text = readme(trainer).read_text()
     assert "# Retitled on the Hub" in text and text.endswith("Written here.\n")
 
 
 def test_a_readme_of_someone_elses_is_left_alone(trainer: UPTrainer) -> None:
-    write_model_card(trainer, "# Nothing of ours\n")
+    write_model_card(trainer.record(), "# Nothing of ours\n")
     assert readme(trainer).read_text() == "# Nothing of ours\n"
 
 
@@ -96,12 +96,13 @@ def test_metadata_follow_the_results_unless_they_were_edited(trainer: UPTrainer)
         "bits_per_byte_whole", "bits_per_byte_last",
     ]  # fmt: skip
     assert results[0].dataset_type == "prose" and results[1].metric_value == 8.0
-    trainer.state.log_history.append({"eval_prose_bits_per_byte": 1.25, "step": 4})
-    write_model_card(trainer)
+    measured = trainer.state.log_history[-1]["figures"]["texts"]["prose"]["second_half"]
+    measured["bits_per_byte"] = 1.25
+    write_model_card(trainer.record())
     assert value() == 1.25 != before
     readme(trainer).write_text(readme(trainer).read_text().replace("license: apache-2.0", "license: mit"))
-    trainer.state.log_history.append({"eval_prose_bits_per_byte": 1.0, "step": 5})
-    write_model_card(trainer)
+    measured["bits_per_byte"] = 1.0
+    write_model_card(trainer.record())
     assert ModelCard.load(readme(trainer)).data.license == "mit" and value() == 1.25
     assert "**1.000**" in readme(trainer).read_text()
 
@@ -112,5 +113,5 @@ def test_metadata_follow_the_results_unless_they_were_edited(trainer: UPTrainer)
 def test_a_card_edited_by_hand_is_left_alone(trainer: UPTrainer, edit: tuple[str, str], caplog) -> None:
     edited = readme(trainer).read_text().replace(*edit)
     readme(trainer).write_text(edited)
-    write_model_card(trainer)
+    write_model_card(trainer.record())
     assert readme(trainer).read_text() == edited and "edited by hand" in caplog.text
