@@ -1,4 +1,4 @@
-"""Real text: reading it, turning it into tokens, and what there is to measure on when no file is given."""
+"""Real text: reading it, rows of its tokens, and what there is to measure on when no file is given."""
 
 import argparse
 import gzip
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+
+from hf_universal_pretrain.models.encoding import encode
 
 from hf_universal_pretrain.errors import first_line
 
@@ -89,46 +90,6 @@ def deal_out(text: bytes, turns: list[str], block: int = 32_768) -> dict[str, by
     return {name: b"".join(lines) for name, lines in dealt.items()}
 
 
-def encode(text: bytes, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-    """Turns UTF-8 text into tokens.
-
-    Returns:
-        The token ids and the number of bytes of the text that each covers, both `(tokens,)` int64.
-
-    Raises:
-        ValueError: for a slow tokenizer that is not the byte tokenizer: it does not tell what its tokens cover.
-    """
-    if isinstance(tokenizer, ByT5Tokenizer):
-        # the slow tokenizer handles a character at a time; bytes are the first ids after its three special tokens
-        ids = torch.frombuffer(bytearray(text), dtype=torch.uint8).long() + tokenizer.offset
-        return ids, torch.ones_like(ids)
-    string = text.decode("utf-8", errors="ignore")  # a window may cut a character at its edge
-    if not tokenizer.is_fast:
-        return _encode_slowly(string, tokenizer)
-    encoded = tokenizer(string, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    # Tokens may share a character or leave spaces out; each is given the bytes from the end of the one before it.
-    byte_end = torch.tensor([0] + [len(character.encode("utf-8")) for character in string]).cumsum(0)
-    ends = byte_end[torch.tensor([end for _, end in encoded["offset_mapping"]], dtype=torch.int64)]
-    ends = ends.cummax(0).values if len(ends) else ends
-    return torch.tensor(encoded["input_ids"], dtype=torch.int64), ends.diff(prepend=ends.new_zeros(1))
-
-
-def _encode_slowly(string: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-    """With a tokenizer that does not tell which characters its tokens cover: each token is given as many bytes as it
-    adds to the decoded text of the one before it, in proportion, so that all tokens together cover the text."""
-    ids = tokenizer(string, add_special_tokens=False, verbose=False)["input_ids"]
-
-    def length(some: list[int]) -> int:
-        return len(tokenizer.decode(some, clean_up_tokenization_spaces=False).encode("utf-8"))
-
-    added = [
-        max(0, length(ids[max(0, i - 1) : i + 1]) - (length(ids[i - 1 : i]) if i else 0)) for i in range(len(ids))
-    ]
-    ends = torch.tensor(added, dtype=torch.float64).cumsum(0)
-    ends = (ends * (len(string.encode("utf-8")) / ends[-1].clamp(min=1))).round().long() if ids else ends.long()
-    return torch.tensor(ids, dtype=torch.int64), ends.diff(prepend=ends.new_zeros(1))
-
-
 class TokenBlocks(Dataset):
     """A text as rows `{"input_ids", "labels"}` of `length` tokens, `(length,)` int64, cut one after the other.
 
@@ -137,7 +98,7 @@ class TokenBlocks(Dataset):
     """
 
     def __init__(self, text: bytes, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-        tokens, _ = encode(text, tokenizer)
+        tokens = encode(text, tokenizer)
         if len(tokens) < length:
             raise ValueError(
                 f"--train_file: {len(tokens)} tokens are less than one row of {length}: give a longer text"
