@@ -36,8 +36,9 @@ from hf_universal_pretrain.evaluation import (
 )
 from hf_universal_pretrain.evaluation.reach import measure_reach
 from hf_universal_pretrain.hub import find_file
-from hf_universal_pretrain.models.build import build_model, check_fits, load_model, read_config, text_part
+from hf_universal_pretrain.models.build import build_model, check_fits, load_model, read_config
 from hf_universal_pretrain.models.encoding import encode
+from hf_universal_pretrain.models.overrides import text_part
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens
