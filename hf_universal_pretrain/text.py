@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
+from hf_universal_pretrain.errors import first_line
+
 
 def read_text(path: str, flag: str) -> bytes:
     """Reads a text file, unpacking `.gz`.
@@ -55,9 +57,8 @@ def read_dataset(name: str, column: str) -> bytes:
     try:
         return "\n\n".join(datasets.load_dataset(name, split="train")[column]).encode("utf-8")
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"--dataset: cannot read column {column!r} of split 'train' of {name!r} ({reason})"
+            f"--dataset: cannot read column {column!r} of split 'train' of {name!r} ({first_line(error)})"
         ) from error
 
 

@@ -5,7 +5,7 @@ integer in `[0, alphabet_size)`; a row is `context_length` symbols.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -45,6 +45,9 @@ class MachineFamily(ABC):
     judges_all: ClassVar[bool] = True
     """Whether a model is judged on every symbol (see `Machines.generate`)."""
 
+    gain_field: ClassVar[str | None] = None
+    """The field with the range of gains, the knob between order and chaos. Most families have no such knob."""
+
     @abstractmethod
     def draw(self, num_rows: int, generator: torch.Generator) -> Machines:
         """Draws the machines of a round that will generate `num_rows` rows, on the device of `generator`."""
@@ -58,9 +61,18 @@ class MachineFamily(ABC):
         """The family as it draws machines that stay (a pool)."""
         return self
 
+    @property
+    def gains(self) -> tuple[float, float] | None:
+        """The lowest and the highest gain, where there is one."""
+        return tuple(getattr(self, self.gain_field)) if self.gain_field else None
+
+    def with_gains(self, gains: tuple[float, float]) -> Self:
+        """The family with another range of gains."""
+        return replace(self, **{self.gain_field: tuple(gains)})
+
     def with_gain(self, factor: float) -> Self:
-        """The family with its gain, the knob between order and chaos, turned by a factor. Most have no such knob."""
-        return self
+        """The family with its gains turned by a factor; itself if it has none."""
+        return self.with_gains(tuple(factor * gain for gain in self.gains)) if self.gain_field else self
 
 
 def symbols_of(rows: Tensor) -> Tensor:
@@ -76,6 +88,3 @@ def equal_shares(rows: int, machines: int, device: torch.device) -> Tensor:
     """
     each = -(-rows // machines)
     return torch.arange(machines * each, device=device).clamp_(max=rows - 1).view(machines, each)
-
-
-# ---- What the families draw with ----

@@ -1,4 +1,4 @@
-"""The two configurations: of the data (`SyntheticUPConfig`) and of the training (`UPConfig`)."""
+"""The settings of the data (`SyntheticUPConfig`); those of the training are in `training/config.py`."""
 
 import bisect
 import dataclasses
@@ -10,20 +10,27 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
+from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
-from hf_universal_pretrain.stream.mixture import parse_mixture
+from hf_universal_pretrain.stream.shares import parse_mixture, rows_of_shares
 
 
 DATA_CONFIG_NAME = "synthetic_up_config.json"
 
 
-@dataclass
+@dataclass(frozen=True)
 class SyntheticUPConfig:
     """Everything that decides the synthetic data: machines, buffer and alphabet. Algorithm 1 of arXiv 2506.20057.
 
     The defaults are the ones that learned best in our measurements (see the README); `SyntheticUPConfig.paper` gives
-    the published recipe.
+    the published recipe. Fields cannot be assigned to; `dataclasses.replace` makes a changed copy.
+
+    Attributes:
+        mixture: the shares of the families in `machines`, by name; they add up to 1.
+        band: of `complexity`; None without one.
+        stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
+        stage_starts: the training steps at which they begin.
 
     Raises:
         ValueError: if a setting is out of range or does not fit another; the message names the field and the mend.
@@ -31,8 +38,8 @@ class SyntheticUPConfig:
 
     machines: str = "context_tree=0.9,lstm=0.1"
     """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. Families: lstm,
-    gru, rnn, reservoir, transformer, language, copies, markov, hmm, context_tree, repeat, nca, eca, dyck, shuffle_dyck,
-    procedural, program, uniform, constant."""
+    gru, rnn, reservoir, transformer, language, copies, markov, hmm, context_tree, repeat, nca, eca, dyck,
+    shuffle_dyck, procedural, program, uniform, constant."""
     complexity: str = ""
     """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row
     against that of noise (1: incompressible, near 0: constant). Empty: keep all."""
@@ -68,9 +75,14 @@ class SyntheticUPConfig:
     temperature_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Lowest and highest temperature at which recurrent machines write symbols, log-uniform; '0 0' always takes the
     most likely symbol."""
-    conditioning: Literal["aligned", "prefix"] = "aligned"
+    entropy_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """In place of a temperature: lowest and highest entropy of a recurrent machine's next symbol, in bits, uniform, as
+    '0.9 2.1'. The read-out of each machine is scaled so that it has it: none is dead, none is noise. '0 0': off."""
+    own_symbols_range: list[float] = field(default_factory=lambda: [32, 48])
+    """Fewest and most symbols that a recurrent machine with a set entropy writes, log-uniform; cut to the alphabet."""
+    conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     """How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; 'prefix': all of
-    it before it writes."""
+    it before it writes; 'none': not at all, only its own symbols."""
     seed_length: int = 8
     """Symbols that a recurrent machine is given to start from."""
     machines_per_round: int = 8
@@ -99,7 +111,7 @@ class SyntheticUPConfig:
 
     def __post_init__(self) -> None:
         self._check_types()
-        self.mixture = parse_mixture(self.machines)
+        self._derive("mixture", parse_mixture(self.machines))
         for name, low in _AT_LEAST.items():
             if not low <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least {low} and finite, not {getattr(self, name)}")
@@ -124,9 +136,15 @@ class SyntheticUPConfig:
             )
         self._check_range("gain_range", positive=True)
         self._check_range("temperature_range", positive=any(self.temperature_range))
+        self._check_range("entropy_range", positive=any(self.entropy_range))
+        self._check_range("own_symbols_range", positive=True)
+        if self.own_symbols_range[0] < 2:
+            raise ValueError(f"own_symbols_range must start at 2 or more, not at {self.own_symbols_range[0]}")
+        if any(self.entropy_range) and any(self.temperature_range):
+            raise ValueError("entropy_range stands in place of temperature_range: set one of the two to 0 0")
         if not 0 <= self.target_acceptance <= 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
-        self.band = Band.parse(self.complexity) if self.complexity else None
+        self._derive("band", Band.parse(self.complexity) if self.complexity else None)
         if self.band is not None and self.redraw_every != 1:
             raise ValueError(
                 f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
@@ -136,7 +154,13 @@ class SyntheticUPConfig:
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
                 "one: raise source_batch or drop the rarest family"
             )
-        self.stage_starts, self.stages = self._stages()
+        starts, stages = self._stages()
+        self._derive("stage_starts", starts)
+        self._derive("stages", stages)
+
+    def _derive(self, name: str, value: Any) -> None:
+        """Keeps what follows from the fields. (A frozen dataclass cannot assign.)"""
+        object.__setattr__(self, name, value)
 
     def _stages(self) -> tuple[list[int], list["SyntheticUPConfig"]]:
         """For each stage of the curriculum its first step, and these settings as they are in it."""
@@ -193,12 +217,7 @@ class SyntheticUPConfig:
 
     def rows_of_families(self) -> dict[str, int]:
         """How many of the `source_batch` rows of a round each family generates: its share, rounded."""
-        edges = [0]
-        total = 0.0
-        for share in self.mixture.values():
-            total += share
-            edges.append(round(total * self.source_batch))
-        return {name: edges[i + 1] - edges[i] for i, name in enumerate(self.mixture)}
+        return rows_of_shares(self.mixture, self.source_batch)
 
     @classmethod
     def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
@@ -230,7 +249,7 @@ class SyntheticUPConfig:
         try:
             path = find_file(name, DATA_CONFIG_NAME)
         except OSError as error:
-            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {first_line(error)}") from error
         if path is None:
             raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
         what, known = f"{path} is not a configuration of synthetic data", {f.name for f in dataclasses.fields(cls)}

@@ -1,6 +1,5 @@
 """The synthetic stream: machines enrich a buffer, rows are sampled from it. Algorithm 1 of arXiv 2506.20057."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,17 +10,17 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.machines import Machines, build_family
+from hf_universal_pretrain.machines import build_family
 from hf_universal_pretrain.models.tokenizers import usable_tokens
 from hf_universal_pretrain.stream.alphabet import Alphabet
 from hf_universal_pretrain.stream.beside import SideStream
 from hf_universal_pretrain.stream.buffer import SequenceBuffer
 from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
+from hf_universal_pretrain.stream.mixture import Mixture, Read
 
 
-STATE_VERSION = 3
-MAX_REDRAWS = 4  # how often the machines of rows outside the band are drawn again before the rows are given up
-GAIN_RATE = 0.05  # how fast, a round, gains follow the rows outside the band
+STATE_VERSION = 4
+READABLE_VERSIONS = (3, 4)  # 3 has the mixture's state beside the others, and factors of gains
 COUNTS = ("step", "rounds", "rows_served", "tried", "kept")
 
 
@@ -42,11 +41,12 @@ class SyntheticUPDataset(IterableDataset):
         world_size: number of processes.
 
     Attributes:
+        buffer: the rows as they are.
+        mixture: the machines that enrich it.
         step: the training step, which the stages of a curriculum go by. [`UPTrainer`] sets it; set it yourself in a
             loop of your own.
         tried: rows generated so far, those outside the band included.
         kept: rows written into the buffer so far.
-        gain_factors: the factor that the band has put on a family's gain, where it has.
         share: `(rank, world_size, batch)` if several processes run this same stream; each then yields only its own
             batch of every `world_size` of them. [`UPTrainer`] sets it. None: yields every row.
 
@@ -81,25 +81,8 @@ class SyntheticUPDataset(IterableDataset):
         )
         self.rounds = self.rows_served = self.tried = self.kept = 0
         self.step = from_step
-        self.gain_factors: dict[str, float] = {}
-        self._enter_stage(self.config.stage_at(from_step))
+        self.mixture = Mixture(self.config, self.random, from_step)
         self.side = SideStream(self.random.device)  # last: its work comes after all that stands above
-
-    def _enter_stage(self, number: int) -> None:
-        """Makes the families of a stage of the curriculum, and draws their machines."""
-        self.stage_number, self.stage = number, self.config.stages[number]
-        self.families = {
-            name: build_family(name, self.stage).with_gain(self.gain_factors.get(name, 1.0))
-            for name in self.stage.mixture
-        }
-        self._draw_machines()
-
-    def _draw_machines(self) -> None:
-        """Draws the machines of the coming rounds and keeps the generator's state, from which they follow."""
-        self._drawn_from = self.random.get_state()
-        self.machines: list[Machines] = [
-            self.families[name].draw(rows, self.random) for name, rows in self.stage.rows_of_families().items()
-        ]
 
     def enrich(self) -> None:
         """One round of Algorithm 1; on a GPU it is launched, and runs beside whatever the GPU is doing."""
@@ -108,31 +91,17 @@ class SyntheticUPDataset(IterableDataset):
 
     def _round(self) -> None:
         config, buffer = self.config, self.buffer
-        if config.stage_at(self.step) != self.stage_number:
-            self._enter_stage(config.stage_at(self.step))
-        elif self.rounds and config.redraw_every and self.rounds % config.redraw_every == 0:
-            self._draw_machines()
+        self.mixture.prepare(self.step, self.rounds)
         where = buffer.choose(config.source_batch)
-        shares = list(self.stage.rows_of_families().values())
-        read = [part.split(shares) for part in (where, *self._read(where))]
-        made = []
-        for name, machines, rows, seeds, conditions, passes in zip(self.families, self.machines, *read, strict=True):
-            generated = machines.generate(seeds, conditions, self.random)
-            if self.stage.band is not None:
-                inside = self._redraw_outside_band(name, generated, passes)
-                rows, generated, passes = rows[inside], generated[inside], passes[inside]
-            made.append(
-                (rows, generated, passes + 1 if self.families[name].reads_condition else torch.ones_like(passes))
-            )
-        for rows, generated, passes in made:  # not before all have read
-            buffer.write(rows, generated, passes)
-            self.kept += len(rows)
-        self.tried += config.source_batch
+        made = self.mixture.generate(self._read(where), lambda count: self._read(buffer.choose(count)))
+        buffer.write(where[made.kept], made.rows[made.kept], made.passes[made.kept])
+        self.tried += made.tried
+        self.kept += len(made.kept)
         self.rounds += 1
         if self.rounds % config.reset_every == 0:
             buffer.reset(config.num_resets)
 
-    def _read(self, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, where: Tensor) -> Read:
         """What machines read to write rows `where` of the buffer: seeds, conditions, and the conditions' passes."""
         buffer, length = self.buffer, self.config.seed_length
         if self.config.ablation != "no_iteration":
@@ -140,41 +109,6 @@ class SyntheticUPDataset(IterableDataset):
         order = torch.randperm(2 * len(where), generator=self.random, device=self.random.device)
         seeds, conditions = buffer.noise(2 * len(where))[order].chunk(2)
         return seeds[:, :length], conditions, torch.zeros_like(buffer.passes[where])
-
-    def _redraw_outside_band(self, name: str, generated: Tensor, passes: Tensor) -> Tensor:
-        """Draws new machines, seeds and conditions for rows outside the band, a bounded number of times.
-
-        A machine is judged by the row that it writes. While fewer than `target_acceptance` of a family's rows are
-        inside at the first try, its gain follows the band: up when more rows are too simple than too close to noise,
-        down when it is the other way round.
-
-        Args:
-            name: of the family.
-            generated: `(rows, context_length)`; rows outside the band are replaced in place.
-            passes: `(rows,)` of the conditions; replaced alike.
-
-        Returns:
-            The indices of the rows that are inside; the others are given up, and the buffer's rows stay as they were.
-        """
-        family, buffer, band = self.families[name], self.buffer, self.stage.band
-        place = band.place(generated, self.config.alphabet_size)
-        first = place.clone()
-        for _ in range(MAX_REDRAWS):
-            outside = place.nonzero().flatten().to(generated.device)
-            if len(outside) == 0:
-                break
-            read_from = buffer.choose(len(outside))
-            seeds, conditions, passes[outside] = self._read(read_from)
-            again = family.draw(len(outside), self.random)
-            generated[outside] = again.generate(seeds, conditions, self.random)
-            place[outside.cpu()] = band.place(generated[outside], self.config.alphabet_size)
-            self.tried += len(outside)
-        if (first == 0).float().mean() < self.config.target_acceptance:
-            turn = math.exp(-GAIN_RATE * first.float().mean().item())
-            self.families[name] = family.with_gain(turn)
-            if self.families[name] != family:
-                self.gain_factors[name] = turn * self.gain_factors.get(name, 1.0)
-        return (place == 0).nonzero().flatten().to(generated.device)
 
     def rounds_due(self) -> int:
         """How many rounds are due before the next row: the burn-in, then one for each `rows_per_round` rows served."""
@@ -236,11 +170,6 @@ class SyntheticUPDataset(IterableDataset):
         """How long the rounds took so far, those of before a (re)start not counted."""
         return self.side.seconds
 
-    @property
-    def symbols_generated(self) -> int:
-        """Symbols generated so far by this process, those of rows outside the band included."""
-        return self.tried * self.config.context_length
-
     def run_settings(self) -> dict[str, Any]:
         """What decides the rows, as it is kept with a run."""
         return self.config.to_dict()
@@ -256,11 +185,9 @@ class SyntheticUPDataset(IterableDataset):
             "world_size": self.world_size,
             "device": self.random.device.type,
             "counts": {name: getattr(self, name) for name in COUNTS},
-            "stage": self.stage_number,
-            "gain_factors": dict(self.gain_factors),
+            "mixture": self.mixture.state_dict(),
             "buffer": buffer,
             "generator": self.random.get_state(),
-            "machines_drawn_from": self._drawn_from,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -269,8 +196,10 @@ class SyntheticUPDataset(IterableDataset):
         Raises:
             ValueError: if the state is of another version, rank, world size, kind of device or configuration.
         """
-        mine = {"version": STATE_VERSION, "rank": self.rank, "world_size": self.world_size}
-        for name, value in {**mine, "device": self.random.device.type}.items():
+        if state.get("version") not in READABLE_VERSIONS:
+            raise ValueError(f"the stream's state has version {state.get('version')}, not {READABLE_VERSIONS}")
+        mine = {"rank": self.rank, "world_size": self.world_size, "device": self.random.device.type}
+        for name, value in mine.items():
             if state.get(name) != value:
                 raise ValueError(f"the stream's state has {name} {state.get(name)}, this run has {name} {value}")
         # a state from before a setting was there had that setting's default
@@ -279,9 +208,7 @@ class SyntheticUPDataset(IterableDataset):
             raise ValueError(f"the stream's state was made with other settings: {told}")
         for name in COUNTS:
             setattr(self, name, state["counts"][name])
-        self.gain_factors = dict(state["gain_factors"])
-        self.random.set_state(state["machines_drawn_from"])
-        self._enter_stage(state["stage"])
+        self.mixture.load_state_dict(state.get("mixture", state))
         self.random.set_state(state["generator"])
         with self.side.access():
             self.buffer.load_state_dict(state["buffer"])

@@ -1,39 +1,170 @@
-"""Which families make the rows of a round, and in which shares."""
+"""The machines behind a stream: which families take part, who generates the rows of a round, what becomes of rows that
+are too simple or too close to noise."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from hf_universal_pretrain.machines import FAMILIES, build_family
+import torch
+from torch import Tensor
+
+from hf_universal_pretrain.machines import MachineFamily, Machines, build_family
+from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
-if TYPE_CHECKING:
-    from hf_universal_pretrain.stream.config import SyntheticUPConfig
+MAX_REDRAWS = 4  # how often the machines of rows outside the band are drawn again before the rows are given up
+GAIN_RATE = 0.05  # how fast, a round, gains follow the rows outside the band
+
+# Seeds `(rows, seed_length)`, conditions `(rows, context_length)`, and the conditions' passes `(rows,)`.
+Read = tuple[Tensor, Tensor, Tensor]
 
 
-def parse_mixture(machines: str) -> dict[str, float]:
-    """Reads `"lstm=0.7,markov=0.3"` into shares that add up to 1; a single name may stand without a number.
+@dataclass
+class Generated:
+    """What a round made.
 
-    Raises:
-        ValueError: for an unknown family, a family named twice, or a share that is not a positive number.
+    Args:
+        rows: `(source_batch, context_length)` int64 symbols or complements (see `Machines.generate`).
+        passes: `(source_batch,)`, how many machines have acted on each row.
+        kept: `(n,)` int64, the numbers of the rows that are inside the band; without a band, of all.
+        tried: how many rows were generated for these, those outside the band included.
     """
-    shares: dict[str, float] = {}
-    for part in machines.split(","):
-        name, _, share = (piece.strip() for piece in part.partition("="))
-        if name not in FAMILIES:
-            raise ValueError(f"machines: unknown machine family {name!r}; known: {', '.join(FAMILIES)}")
-        if name in shares:
-            raise ValueError(f"machines: family {name!r} is named twice")
-        try:
-            shares[name] = float(share or 1)
-        except ValueError:
-            shares[name] = math.nan
-        if not 0 < shares[name] < math.inf:
-            raise ValueError(f"machines: the share of {name!r} must be a number above 0, not {share!r}")
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items()}
+
+    rows: Tensor
+    passes: Tensor
+    kept: Tensor
+    tried: int
 
 
-def generation_flops_per_symbol(config: "SyntheticUPConfig") -> float:
+class Mixture:
+    """The families of the stage of the curriculum that a stream is in, and the machines drawn from them.
+
+    Args:
+        config: the settings of the stream.
+        generator: the stream's source of randomness; machines live on its device.
+        step: the training step at which the stream starts.
+
+    Attributes:
+        stage: the settings as they are in the stage.
+        families: by their name in the mixture.
+        machines: those of the coming rounds, by the same names.
+        gains: the range of gains that a family is drawn with, where the band has moved it.
+    """
+
+    def __init__(self, config: SyntheticUPConfig, generator: torch.Generator, step: int = 0) -> None:
+        self.config, self.generator = config, generator
+        self.gains: dict[str, tuple[float, float]] = {}
+        self._enter_stage(config.stage_at(step))
+
+    def _enter_stage(self, number: int) -> None:
+        self.stage_number, self.stage = number, self.config.stages[number]
+        self.families: dict[str, MachineFamily] = {}
+        for name in self.stage.mixture:
+            family = build_family(name, self.stage)
+            self.families[name] = family.with_gains(self.gains[name]) if name in self.gains else family
+        self._draw_machines()
+
+    def _draw_machines(self) -> None:
+        """Draws the machines of the coming rounds and keeps the generator's state, from which they follow."""
+        self._drawn_from = self.generator.get_state()
+        self.machines: dict[str, Machines] = {
+            name: self.families[name].draw(rows, self.generator)
+            for name, rows in self.stage.rows_of_families().items()
+        }
+
+    def prepare(self, step: int, rounds: int) -> None:
+        """Enters the stage of training step `step`, or draws new machines if they are due after `rounds` rounds."""
+        every = self.config.redraw_every
+        if self.config.stage_at(step) != self.stage_number:
+            self._enter_stage(self.config.stage_at(step))
+        elif rounds and every and rounds % every == 0:
+            self._draw_machines()
+
+    def generate(self, read: Read, read_again: Callable[[int], Read]) -> Generated:
+        """Generates the rows of a round, each family its share of them.
+
+        Args:
+            read: what the machines read, a row for each that they write.
+            read_again: reads as much for so many other rows: for those that fall outside the band.
+        """
+        shares, device = list(self.stage.rows_of_families().values()), self.generator.device
+        made, passes_now, places, tried = [], [], [], sum(shares)
+        for name, seeds, conditions, passes in zip(self.families, *(part.split(shares) for part in read), strict=True):
+            rows = self.machines[name].generate(seeds, conditions, self.generator)
+            if self.stage.band is not None:
+                passes = passes.clone()
+                place, again = self._redraw_outside_band(name, rows, passes, read_again)
+                places.append(place)
+                tried += again
+            made.append(rows)
+            passes_now.append(passes + 1 if self.families[name].reads_condition else torch.ones_like(passes))
+        kept = torch.arange(tried, device=device)  # without a band nothing may wait for the GPU
+        if places:
+            kept = (torch.cat(places) == 0).nonzero().flatten().to(device)
+        return Generated(torch.cat(made), torch.cat(passes_now), kept, tried)
+
+    def _redraw_outside_band(
+        self, name: str, rows: Tensor, passes: Tensor, read_again: Callable[[int], Read]
+    ) -> tuple[Tensor, int]:
+        """Draws new machines, seeds and conditions for rows outside the band, a bounded number of times.
+
+        A machine is judged by the row that it writes.
+
+        Args:
+            name: of the family.
+            rows: `(rows, context_length)`; those outside the band are replaced in place.
+            passes: `(rows,)` of the conditions; replaced alike.
+            read_again: see `generate`.
+
+        Returns:
+            Where each row is in the end, `(rows,)` on the CPU (see `Band.place`; one that is not inside is given up),
+            and how many rows were generated here.
+        """
+        family, band, tried = self.families[name], self.stage.band, 0
+        place = band.place(rows, self.config.alphabet_size)
+        first = place.clone()
+        for _ in range(MAX_REDRAWS):
+            outside = place.nonzero().flatten().to(rows.device)
+            if len(outside) == 0:
+                break
+            seeds, conditions, passes[outside] = read_again(len(outside))
+            machines = family.draw(len(outside), self.generator)
+            rows[outside] = machines.generate(seeds, conditions, self.generator)
+            place[outside.cpu()] = band.place(rows[outside], self.config.alphabet_size)
+            tried += len(outside)
+        self._follow_band(name, first)
+        return place, tried
+
+    def _follow_band(self, name: str, place: Tensor) -> None:
+        """While fewer than `target_acceptance` of a family's rows are inside the band at the first try, its gain
+        follows the band: up when more rows are too simple than too close to noise, down when it is the other way
+        round."""
+        if (place == 0).float().mean() >= self.config.target_acceptance:
+            return
+        family = self.families[name].with_gain(math.exp(-GAIN_RATE * place.float().mean().item()))
+        if family != self.families[name]:
+            self.families[name] = family
+            self.gains[name] = family.gains
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides the machines of the coming rounds."""
+        return {"stage": self.stage_number, "gains": dict(self.gains), "machines_drawn_from": self._drawn_from}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with the families and machines of `state`; the generator is left as it is after drawing them.
+
+        A state of version 3 has `gain_factors` in the place of `gains`.
+        """
+        config = self.config
+        self.gains = dict(state["gains"]) if "gains" in state else {}
+        for name, factor in state.get("gain_factors", {}).items():
+            self.gains[name] = build_family(name, config).with_gain(factor).gains
+        self.generator.set_state(state["machines_drawn_from"])
+        self._enter_stage(state["stage"])
+
+
+def generation_flops_per_symbol(config: SyntheticUPConfig) -> float:
     """Matrix products for one generated symbol, averaged over the mixture."""
     rows = config.rows_of_families()
     return sum(build_family(name, config).flops_per_symbol * n for name, n in rows.items()) / config.source_batch

@@ -14,6 +14,7 @@ from hf_universal_pretrain.runs.record import RunRecord
 from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.callbacks import BufferEnrichmentCallback
+from hf_universal_pretrain.training.config import UPConfig
 
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ class UPTrainer(BitsTrainer):
     trainer.train()
     ```
     """
+
+    args: UPConfig
+    train_dataset: SyntheticUPDataset
 
     def __init__(
         self, *, train_dataset: SyntheticUPDataset, callbacks: list[TrainerCallback] | None = None, **kwargs: Any
@@ -86,7 +90,7 @@ class UPTrainer(BitsTrainer):
             logs["synthetic_tokens"] = self.tokens_at(self.state.global_step)
             logs["rounds"] = self.train_dataset.rounds
             logs["generation_share"] = round(spent / (time.perf_counter() - self.train_began), 4)
-            if self.train_dataset.stage.band is not None:
+            if self.train_dataset.mixture.stage.band is not None:
                 logs["acceptance"] = round(self.train_dataset.kept / self.train_dataset.tried, 4)
         self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise
         super().log(logs, start_time)

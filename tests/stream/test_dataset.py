@@ -131,9 +131,10 @@ def test_gain_follows_the_band(gains: list[float], turned: str, small_data: Synt
     dataset = SyntheticUPDataset(data)
     for _ in range(60):
         dataset.enrich()
-    factor = dataset.gain_factors["lstm"]
+    factor = dataset.mixture.gains["lstm"][0] / gains[0]
     assert factor < 0.7 if turned == "down" else factor > 1.4
-    assert dataset.families["lstm"].gain_range == pytest.approx([factor * gain for gain in gains], rel=1e-6)
+    assert dataset.mixture.gains["lstm"] == pytest.approx([factor * gain for gain in gains], rel=1e-6)
+    assert dataset.mixture.families["lstm"].gain_range == dataset.mixture.gains["lstm"]
 
 
 def test_curriculum_changes_the_machines_at_its_step(small_data: SyntheticUPConfig) -> None:
@@ -143,7 +144,7 @@ def test_curriculum_changes_the_machines_at_its_step(small_data: SyntheticUPConf
     for step in range(8):
         dataset.step = step
         dataset.enrich()
-        seen.append(list(dataset.families))
+        seen.append(list(dataset.mixture.families))
     assert seen == [["uniform"]] * 5 + [["constant"]] * 3
 
 
@@ -206,7 +207,7 @@ def test_machines_are_drawn_anew_when_due(small_data: SyntheticUPConfig) -> None
     gains = []
     for _ in range(7):
         dataset.enrich()
-        gains.append(dataset.machines[0].gain[0].item())
+        gains.append(dataset.mixture.machines["lstm"].gain[0].item())
     assert gains[0] == gains[1] == gains[2] != gains[3] == gains[4] == gains[5] != gains[6]
 
 
@@ -222,7 +223,7 @@ def test_without_iteration_nothing_of_the_buffer_is_read(small_data: SyntheticUP
             seen.append((seeds, conditions))
             return conditions
 
-    stream.machines = [Spy()]
+    stream.mixture.machines = {"lstm": Spy()}
     stream.enrich()
     ((seeds, conditions),) = seen
     constant = (conditions == conditions[:, :1]).all(1)
