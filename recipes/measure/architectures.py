@@ -1,7 +1,7 @@
 """Pretrains every causal architecture of the installed transformers for four steps, and writes down what works.
 
-    python recipes/measure/architectures.py --json recipes/results/architectures.json
-    python recipes/measure/architectures.py --json out/some.json --names gpt2 mamba2 qwen3_moe
+    python -m recipes.measure.architectures --json recipes/results/architectures.json
+    python -m recipes.measure.architectures --json out/some.json --names gpt2 mamba2 qwen3_moe
 
 Each architecture runs at a tiny size (`tiny.py`) in a process of its own: it is built, checked, trained through
 `UPTrainer`, saved, and loaded with `AutoModelForCausalLM.from_pretrained`; the loaded model must give the same logits,
