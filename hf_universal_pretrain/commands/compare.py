@@ -48,7 +48,8 @@ from hf_universal_pretrain.commands.endings import environment, hub_errors, usag
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
-from hf_universal_pretrain.runs.comparison import Run, compare, markdown, read_curve, read_run
+from hf_universal_pretrain.runs.comparison import Run, compare, markdown, read_curve, read_run, verdict
+from hf_universal_pretrain.runs.curves import plot_comparison
 from hf_universal_pretrain.text import deal_out, read_text
 
 
@@ -317,8 +318,16 @@ def write_results(root: Path, script: ScriptArguments, measured: dict[str, dict[
     }  # fmt: skip
     (root / "comparison.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (root / "comparison.md").write_text(table + "\n", encoding="utf-8")
-    plot_comparison({arm: found["runs"] for arm, found in measured.items()}, root / "comparison.png")
+    drawn = {arm: found["runs"] for arm, found in measured.items() if found["runs"]}
+    plot_comparison(drawn, root / "comparison.png", script.reference)
     return table
+
+
+def verdicts(measured: dict[str, dict[str, Any]], reference: str) -> str:
+    """A sentence for each arm beside the reference: how much real text it saves."""
+    told = measured.get(reference, {}).get("runs", {})
+    others = {arm: found["runs"] for arm, found in measured.items() if arm != reference and found["runs"]}
+    return "\n".join(verdict(arm, runs, reference, told) for arm, runs in others.items())
 
 
 def main() -> None:
@@ -346,46 +355,8 @@ def main() -> None:
             except BaseException:  # interrupted: without this, the pool would go on to the end
                 experiment.stop()
                 raise
-    print(f"{table}\n\nThe results are in {experiment.root}/comparison.json, .md and .png")
+    print(
+        f"{table}\n\n{verdicts(measured, script.reference)}\nThe results are in {experiment.root}/comparison.json, .md, .png"
+    )
     if any(measured[arm]["failed"] for arm in chosen):
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()
-
-
-def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path) -> None:
-    """Draws the curves of arms against real tokens, all tokens and FLOPs; each seed a thin line of the arm's colour.
-
-    Args:
-        runs: for each arm, its runs by seed.
-        path: the PNG to write.
-    """
-    from matplotlib.figure import Figure  # not before something is drawn
-    from matplotlib.ticker import EngFormatter
-
-    figure = Figure(figsize=(14, 4), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    titles = {
-        "real tokens": "Real text",
-        "all tokens": "With the stage before",
-        "FLOPs": "Compute, generation included",
-    }
-    for number, (arm, seeds) in enumerate(runs.items()):
-        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3], "linewidth": 1}
-        for place, run in enumerate(seeds.values()):
-            tokens, bits = (torch.tensor(values) for values in zip(*run.curve, strict=True))
-            label = arm if place == 0 else None
-            axes[0].plot(tokens, bits, label=label, **style)
-            axes[1].plot(tokens + run.earlier_tokens, bits, **style)
-            axes[2].plot(tokens * run.flops_per_token + run.earlier_flops, bits, **style)
-    finals = [run.final for seeds in runs.values() for run in seeds.values()]
-    for axis, (unit, title) in zip(axes, titles.items(), strict=True):
-        axis.set(title=title, xlabel=unit)
-        axis.xaxis.set_major_formatter(EngFormatter())
-        axis.grid(alpha=0.3)
-    if finals:
-        axes[0].set(ylabel="bits per byte, held-out text", ylim=(min(finals) - 0.1, min(finals) + 2.5))
-        axes[0].legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=120)

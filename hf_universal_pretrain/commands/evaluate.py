@@ -144,7 +144,3 @@ def main() -> None:
             ]
             shown = {text: {FLOORS[f]: floors[text]["second_half"][f] for f in FLOORS} for text in windows}
             plot_runs({"": history}, shown, path.with_suffix(".png"), tokens_per_step=1)
-
-
-if __name__ == "__main__":
-    main()

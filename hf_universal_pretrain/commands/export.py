@@ -103,7 +103,3 @@ def main() -> None:
         with hub_errors():
             address = push_or_explain(push, script.output, script.push_to_hub, "dataset")
         print(f"The data set is on the Hub: {address}")
-
-
-if __name__ == "__main__":
-    main()

@@ -198,7 +198,3 @@ def main() -> None:
         (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
     if args.push_to_hub:
         push_model(trainer)
-
-
-if __name__ == "__main__":
-    main()

@@ -156,7 +156,3 @@ td {{ text-align: right }} th {{ text-align: left }}
 <details><summary>The data's settings</summary><pre>{recipe}</pre></details>
 </body></html>
 """
-
-
-if __name__ == "__main__":
-    main()

@@ -154,7 +154,3 @@ def main() -> None:
     train_and_finish(trainer, resume)
     if args.push_to_hub:
         push_model(trainer)
-
-
-if __name__ == "__main__":
-    main()

@@ -196,3 +196,28 @@ def markdown(results: dict[str, dict[str, Any]], shares: list[float]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     failed = [arm for arm, result in results.items() if result.get("failed")]
     return "\n".join(lines) + (f"\n\nFailed, in part or whole: {', '.join(failed)}." if failed else "")
+
+
+def verdict(arm: str, runs: dict[int, Run], name: str, reference: dict[int, Run]) -> str:
+    """One sentence: what an arm reaches, and with how much of the real text that the reference needs.
+
+    Args:
+        arm: its name.
+        runs: of the arm, by seed.
+        name: of the reference.
+        reference: its runs, by seed.
+    """
+    seeds = sorted(runs.keys() & reference.keys())
+    if not seeds:
+        return f"{arm}: no seed has a run of {name} to be compared with."
+    ends = mean(runs[seed].final for seed in seeds), mean(reference[seed].final for seed in seeds)
+    told = f"{arm} ends at {ends[0]:.3f} bits, {name} at {ends[1]:.3f}."
+    needed = [ratios(runs[seed], reference[seed], reference[seed].final) for seed in seeds]
+    shares = [ratio["real_tokens"] for ratio in needed if ratio is not None]
+    if len(shares) < len(seeds):
+        return f"{told} In {len(seeds) - len(shares)} of {len(seeds)} seeds it does not reach the end of {name}."
+    share = mean(shares)
+    if share >= 1:
+        return f"{told} It saves no real text."
+    each = f" ({min(shares):.0%} to {max(shares):.0%} by seed)" if len(seeds) > 1 else ""
+    return f"{told} It reaches the end of {name} with {share:.0%} of its real text{each}: it saves {1 - share:.0%}."

@@ -10,6 +10,7 @@ from hf_universal_pretrain.runs.comparison import (
     ratios,
     targets_of,
     tokens_to_reach,
+    verdict,
 )
 
 
@@ -64,3 +65,15 @@ def test_an_arm_is_compared_seed_by_seed() -> None:
     assert lines[2].startswith("| arm | 0.001 (edge) | 3.900 (2.900, 3.900, 4.900) | -0.100 ± 0.000 |")
     assert lines[3].startswith("| bad |") and lines[3].split(" | ")[5] == "-"
     assert lines[-1] == "Failed, in part or whole: none."
+
+
+def test_the_verdict_is_one_sentence_of_what_is_saved() -> None:
+    scratch = {seed: Run(SCRATCH, 1.0) for seed in (0, 1)}
+    warm = {0: Run([(0, 6.0), (100, 2.5), (400, 2.0)], 1.0), 1: Run([(0, 6.0), (200, 2.5), (400, 2.2)], 1.0)}
+    told = verdict("up", warm, "scratch", scratch)
+    assert told.startswith("up ends at 2.100 bits, scratch at 2.500. It reaches the end of scratch with 38%")
+    assert "(25% to 50% by seed)" in told and told.endswith("it saves 62%.")
+    assert verdict("slow", {0: Run([(0, 6.0), (400, 2.6)], 1.0)}, "scratch", scratch).endswith(
+        "In 1 of 1 seeds it does not reach the end of scratch."
+    )
+    assert "no seed" in verdict("other", {5: Run(SCRATCH, 1.0)}, "scratch", scratch)

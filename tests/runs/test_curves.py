@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from hf_universal_pretrain.commands.compare import plot_comparison
 from hf_universal_pretrain.runs.comparison import Run
-from hf_universal_pretrain.runs.curves import plot_runs
+from hf_universal_pretrain.runs.curves import plot_comparison, plot_runs
 from hf_universal_pretrain.runs.history import read_history
 
 
@@ -49,7 +48,9 @@ def test_bits_are_drawn_against_synthetic_tokens_with_floors_as_dashed_lines(dra
 def test_a_comparison_counts_what_went_before(drawn: list, tmp_path: Path) -> None:
     runs = {"scratch": {0: Run([(0, 8.0), (10, 3.0)], 2.0)}, "up": {0: Run([(0, 6.0), (10, 2.5)], 2.0, 100, 300.0)}}
     plot_comparison(runs, tmp_path / "c.png")
-    assert [[list(line.get_xdata()) for line in axis.lines] for axis in drawn[0].axes] == [
-        [[0, 10], [0, 10]], [[0, 10], [100, 110]], [[0, 20], [300, 320]],
-    ]  # fmt: skip
+    thin = [[list(line.get_xdata()) for line in axis.lines if line.get_linewidth() < 1] for axis in drawn[0].axes]
+    assert thin == [[[0, 10], [0, 10]], [[0, 10], [100, 110]], [[0, 20], [300, 320]]]
+    ends = [list(line.get_ydata()) for line in drawn[0].axes[0].lines if line.get_linestyle() == "--"]
+    assert ends == [[3.0, 3.0]], "a dashed line where scratch ends"
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["100% of the text"], "10 of 10: no point before"
     assert (tmp_path / "c.png").stat().st_size > 5000
