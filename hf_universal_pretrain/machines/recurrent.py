@@ -67,9 +67,12 @@ class RecurrentFamily(MachineFamily):
         steps = 2 if self.conditioning == "prefix" else 1
         return 2 * (steps * layers + hidden * self.alphabet_size)
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
         """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""
-        machines, hidden = min(self.machines_per_round, num_rows), self.hidden_size
+        machines, hidden = self.machines_for(num_rows), self.hidden_size
         gates = {"lstm": 4, "gru": 3}[self.cell]
         device = generator.device
 

@@ -51,8 +51,11 @@ class RandomNetworkFamily(MachineFamily):
     def flops_per_symbol(self) -> int:
         return 2 * self.units * (self.units + self.alphabet_size)
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "RandomNetworks":
-        machines, units = min(self.machines_per_round, num_rows), self.units
+        machines, units = self.machines_for(num_rows), self.units
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(machines, *shape, generator=generator, device=generator.device)
