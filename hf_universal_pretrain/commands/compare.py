@@ -48,8 +48,15 @@ from hf_universal_pretrain.commands.endings import environment, hub_errors, usag
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
-from hf_universal_pretrain.runs.comparison import Run, compare, markdown, read_curve, read_run, verdict
-from hf_universal_pretrain.runs.curves import plot_comparison
+from hf_universal_pretrain.runs.comparison import (
+    Run,
+    compare,
+    markdown,
+    plot_comparison,
+    read_curve,
+    read_run,
+    verdict,
+)
 from hf_universal_pretrain.text import deal_out, read_text
 
 
@@ -136,7 +143,7 @@ class Experiment:
         self.script, self.bar = script, bar
         self.root = Path(script.output_dir)
         self.starts_runs = True
-        self.under_way: set[subprocess.Popen] = set()
+        self.under_way: set[subprocess.Popen[bytes]] = set()
         self.locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     # ---- What all arms share ----
@@ -266,7 +273,7 @@ class Experiment:
             except NotRun:
                 continue
             self.bar.update(self.starts_runs)
-        rate = min(sweep, key=sweep.get, default=script.learning_rates[0])
+        rate = min(sweep, key=sweep.__getitem__, default=script.learning_rates[0])
         for seed in script.seeds:
             try:
                 runs[seed] = self.read(arm, seed, self.stage_two(arm, seed, rate, sweep=False))
@@ -355,8 +362,7 @@ def main() -> None:
             except BaseException:  # interrupted: without this, the pool would go on to the end
                 experiment.stop()
                 raise
-    print(
-        f"{table}\n\n{verdicts(measured, script.reference)}\nThe results are in {experiment.root}/comparison.json, .md, .png"
-    )
+    print(f"{table}\n\n{verdicts(measured, script.reference)}")
+    print(f"The results are in {experiment.root}/comparison.json, .md and .png")
     if any(measured[arm]["failed"] for arm in chosen):
         raise SystemExit(1)
