@@ -13,7 +13,7 @@ import yaml
 from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
-from hf_universal_pretrain.stream.shares import parse_mixture, rows_of_shares
+from hf_universal_pretrain.stream.shares import parse_mixture, pool_of, rows_of_shares
 
 
 DATA_CONFIG_NAME = "synthetic_up_config.json"
@@ -27,7 +27,7 @@ class SyntheticUPConfig:
     the published recipe. Fields cannot be assigned to; `dataclasses.replace` makes a changed copy.
 
     Attributes:
-        mixture: the shares of the families in `machines`, by name; they add up to 1.
+        mixture: the shares of the parts of `machines`, such as `"lstm"` and `"language@64"`; they add up to 1.
         band: of `complexity`; None without one.
         stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
         stage_starts: the training steps at which they begin.
@@ -37,9 +37,11 @@ class SyntheticUPConfig:
     """
 
     machines: str = "context_tree=0.9,lstm=0.1"
-    """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. Families: lstm,
-    gru, rnn, reservoir, transformer, two_clocks, language, copies, markov, hmm, context_tree, repeat, nca, eca, dyck,
-    shuffle_dyck, procedural, program, uniform, constant."""
+    """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'.
+    'language@64=0.6,language=0.4' has a pool: 64 languages that stay for the whole run, the same in every process
+    (those of language@16 are among them), and beside it new ones in each round. Families:
+    lstm, gru, rnn, reservoir, transformer, two_clocks, language, copies, markov, hmm, context_tree, repeat, nca, eca,
+    dyck, shuffle_dyck, procedural, program, uniform, constant."""
     complexity: str = ""
     """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row
     against that of noise (1: incompressible, near 0: constant). Empty: keep all."""
@@ -149,6 +151,11 @@ class SyntheticUPConfig:
             raise ValueError(
                 f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
             )
+        if self.band is not None and any(map(pool_of, self.mixture)):
+            raise ValueError(
+                f"complexity needs new machines in each round, and machines={self.machines!r} has a pool of machines "
+                "that stay: leave out @N, or set complexity to ''"
+            )
         if min(self.rows_of_families().values()) == 0:
             raise ValueError(
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
@@ -216,7 +223,7 @@ class SyntheticUPConfig:
             raise ValueError(f"{name} must start above 0, not at {value[0]}")
 
     def rows_of_families(self) -> dict[str, int]:
-        """How many of the `source_batch` rows of a round each family generates: its share, rounded."""
+        """How many of the `source_batch` rows of a round each part of the mixture generates: its share, rounded."""
         return rows_of_shares(self.mixture, self.source_batch)
 
     @classmethod
