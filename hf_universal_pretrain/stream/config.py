@@ -13,6 +13,8 @@ import yaml
 from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
+from hf_universal_pretrain.stream import presets
+from hf_universal_pretrain.stream.presets import PRESETS
 from hf_universal_pretrain.stream.shares import parse_mixture, pool_of, rows_of_shares
 
 
@@ -227,14 +229,23 @@ class SyntheticUPConfig:
         return rows_of_shares(self.mixture, self.source_batch)
 
     @classmethod
-    def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
-        """The recipe of arXiv 2506.20057 as its code runs it, for training batches of `batch_size` rows a process.
+    def preset(cls, name: str, max_steps: int, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
+        """The data's settings of a preset (see `stream.presets`), for a run of `max_steps` steps of `batch_size` rows
+        a process. `warm_start` is the preset for a start that helps on real text.
 
-        4-layer LSTMs of width 128, one a round, argmax, seed 8, embedding scale 1e-8, gain u^4 with u uniform in
-        [1, 3.5], 50 constant and 50 uniform resets a round, source batch 2x and buffer 40x the training batch (20x the
-        source batch), a round for each batch.
+        Raises:
+            ValueError: if there is no such preset.
         """
-        return cls(**{**paper_settings(batch_size), **overrides})
+        if name not in PRESETS:
+            raise ValueError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}")
+        known = {f.name for f in dataclasses.fields(cls)}
+        settings = {key: value for key, value in PRESETS[name](max_steps, batch_size).items() if key in known}
+        return cls(**{**settings, **overrides})
+
+    @classmethod
+    def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
+        """The recipe of arXiv 2506.20057 for training batches of `batch_size` rows a process (`presets.paper`)."""
+        return cls(**{**presets.paper(1, batch_size), **overrides})
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -286,14 +297,3 @@ _AT_LEAST = {
     "rows_per_round": 1, "reset_every": 1, "num_resets": 0, "burn_in_rounds": 0, "stream_seed": 0,
 }  # fmt: skip
 _CHOICES = {f.name: get_args(f.type) for f in dataclasses.fields(SyntheticUPConfig) if get_origin(f.type) is Literal}
-
-
-def paper_settings(batch_size: int) -> dict[str, Any]:
-    """The settings in which the paper's recipe differs from our defaults (see `SyntheticUPConfig.paper`)."""
-    return {
-        "machines": "lstm", "num_layers": 4, "hidden_size": 128, "embedding_scale": 1e-8, "alphabet_size": 256,
-        "gain_range": [1.0, 3.5**4], "gain_law": "fourth_power", "temperature_range": [0.0, 0.0],
-        "conditioning": "aligned", "seed_length": 8, "machines_per_round": 1, "redraw_every": 1,
-        "source_batch": 2 * batch_size, "rows_per_round": batch_size, "buffer_size": max(40 * batch_size, 100),
-        "reset_every": 1, "num_resets": 100, "burn_in_rounds": 0,
-    }  # fmt: skip
