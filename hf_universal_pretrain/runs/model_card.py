@@ -18,7 +18,7 @@ from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens, wall_seconds
 from hf_universal_pretrain.runs.readme import duration, render_card, write_card, yaml_lines
 from hf_universal_pretrain.runs.record import RunRecord
-from hf_universal_pretrain.runs.tables import FLOORS
+from hf_universal_pretrain.runs.tables import FLOORS, reach_line
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
@@ -59,6 +59,7 @@ def _render(record: RunRecord) -> str:
         results=texts,
         floors=FLOORS,
         probes=probes,
+        reach=record.reach and reach_line(record.reach),
         time=duration(wall_seconds(record.history)),
         hardware=_hardware(record.args),
         data_settings=yaml_lines(data.to_dict()) if data else None,

@@ -25,6 +25,7 @@ class RunRecord:
     history: list[dict[str, Any]]  # the log
     texts: dict[str, dict[str, Any]]  # by name, see `text_results`
     probes: dict[str, dict[str, Any]]  # by name, see `probe_results`
+    reach: dict[str, Any]  # how far back it looks on rows of its own stream (`evaluation.reach`); empty: not measured
     started_from: str | None  # the model whose weights training started from; None for random weights
     compare_with: dict[str, list[dict[str, Any]]]  # logs of other runs, by name, to be drawn beside this one's
     data: SyntheticUPConfig | None = None  # of the synthetic stream; None where it trains on text
@@ -47,8 +48,8 @@ class RunRecord:
 
 
 def last_figures(history: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """The figures of `"texts"` or `"probes"`, by name, of the last evaluation in a log; empty if there was none."""
-    return next((entry["figures"][kind] for entry in reversed(history) if "figures" in entry), {})
+    """The figures of `"texts"`, `"probes"` or `"reach"` of the last evaluation in a log; empty if there was none."""
+    return next((entry["figures"].get(kind) or {} for entry in reversed(history) if "figures" in entry), {})
 
 
 def text_results(history: list[dict[str, Any]], windows: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
