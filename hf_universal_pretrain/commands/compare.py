@@ -107,7 +107,13 @@ class ScriptArguments:
     dry_run: bool = False
     """Print what would be run, write nothing, and stop."""
 
+    # the three mappings, read
+    specs: dict[str, dict[str, Any]] = field(init=False)
+    pretrain_flags: dict[str, Any] = field(init=False)
+    finetune_flags: dict[str, Any] = field(init=False)
+
     def __post_init__(self) -> None:
+        mappings: dict[str, dict[str, Any]] = {}
         for name in ("arms", "pretrain", "finetune"):
             try:
                 value = json.loads(getattr(self, name))
@@ -115,15 +121,16 @@ class ScriptArguments:
                 raise ValueError(f"--{name} must be a mapping (in YAML or JSON): {error}") from error
             if not isinstance(value, dict):
                 raise ValueError(f"--{name} must be a mapping, not {value!r}")
-            setattr(self, name, value)
-        for arm, spec in self.arms.items():
+            mappings[name] = value
+        self.specs, self.pretrain_flags, self.finetune_flags = mappings.values()
+        for arm, spec in self.specs.items():
             if not isinstance(spec, dict) or not spec.keys() <= ARM_KEYS:
                 raise ValueError(f"--arms: {arm} must be a mapping with keys among {', '.join(sorted(ARM_KEYS))}")
-            if spec.get("weights_of", arm) not in self.arms or spec.get("weights_of") == arm:
+            if spec.get("weights_of", arm) not in self.specs or spec.get("weights_of") == arm:
                 raise ValueError(f"--arms: {arm} takes the weights of {spec['weights_of']!r}, which is no other arm")
         for arm in (self.reference, *self.only):
-            if arm not in self.arms:
-                raise ValueError(f"--only and --reference take arms, and {arm!r} is none of {', '.join(self.arms)}")
+            if arm not in self.specs:
+                raise ValueError(f"--only and --reference take arms, and {arm!r} is none of {', '.join(self.specs)}")
         if self.sweep_seed in self.seeds:
             raise ValueError(f"--sweep_seed: {self.sweep_seed} is one of --seeds; the sweep needs rows of its own")
 
@@ -139,7 +146,7 @@ class NotRun(RuntimeError):
 class Experiment:
     """The runs of all arms, each made when it is first asked for."""
 
-    def __init__(self, script: ScriptArguments, bar: tqdm) -> None:
+    def __init__(self, script: ScriptArguments, bar: Any) -> None:
         self.script, self.bar = script, bar
         self.root = Path(script.output_dir)
         self.starts_runs = True
@@ -212,14 +219,14 @@ class Experiment:
 
     def stage_one(self, arm: str, seed: int) -> Path:
         """The folder of the model that an arm's real-text stage starts from."""
-        script, spec = self.script, self.script.arms[arm]
+        script, spec = self.script, self.script.specs[arm]
         folder = self.root / arm / f"seed-{seed}" / "before"
         if "model" in spec:
             return Path(spec["model"])
         if "weights_of" in spec:
             source = self.stage_one(spec["weights_of"], seed)
             return self.shuffled(source, folder, seed) if spec.get("shuffle_weights") else source
-        common = {**script.pretrain, **spec.get("pretrain", {})}
+        common = {**script.pretrain_flags, **spec.get("pretrain", {})}
         common = {"save_strategy": "steps", "save_steps": 0.5, "save_total_limit": 1, "eval_strategy": "no"} | common
         common |= {"context_length": script.context_length, "seed": seed, "model": self.root / "architecture"}
         if spec.get("text"):
@@ -244,11 +251,11 @@ class Experiment:
 
     def stage_two(self, arm: str, seed: int, rate: float, sweep: bool) -> Path:
         """The folder of a run of real-text training."""
-        script, spec = self.script, self.script.arms[arm]
+        script, spec = self.script, self.script.specs[arm]
         before = self.stage_one(arm, script.seeds[0] if sweep else seed)
         name = f"sweep/rate-{rate:g}" if sweep else f"seed-{seed}/rate-{rate:g}"
         flags = {"eval_strategy": "steps", "eval_steps": 0.05, "eval_windows": 100, "save_total_limit": 1}
-        flags |= {"save_strategy": "steps", "save_steps": 0.5, **script.finetune, **spec.get("finetune", {})}
+        flags |= {"save_strategy": "steps", "save_steps": 0.5, **script.finetune_flags, **spec.get("finetune", {})}
         flags |= {"model": before, "train_file": self.root / "texts/train.txt", "seed": seed, "learning_rate": rate}
         flags |= {"eval_file": self.root / f"texts/{'sweep' if sweep else 'held_out'}.txt"}
         flags |= {"context_length": script.context_length, "from_scratch": before == self.root / "architecture"}
@@ -289,7 +296,7 @@ class Experiment:
 
     def read(self, arm: str, seed: int, folder: Path) -> Run:
         """The figures of a finished run, with the cost of what it started from."""
-        spec = self.script.arms[arm]
+        spec = self.script.specs[arm]
         before = self.stage_one(spec["weights_of"] if "weights_of" in spec else arm, seed)
         return read_run(folder, before, METRIC, self.script.context_length)
 
@@ -317,8 +324,11 @@ def write_results(root: Path, script: ScriptArguments, measured: dict[str, dict[
         compared = compare(found["runs"], reference, script.targets) if found["runs"] else {}
         results[arm] = {**told, **compared, "curves": {seed: run.curve for seed, run in found["runs"].items()}}
     table = markdown(results, script.targets)
+    settings = vars(script) | {"arms": script.specs}
+    settings |= {"pretrain": settings.pop("pretrain_flags"), "finetune": settings.pop("finetune_flags")}
+    del settings["specs"]
     content = {
-        "command": "python recipes/compare.py " + " ".join(sys.argv[1:]), "judged": METRIC, "settings": vars(script),
+        "command": "python recipes/compare.py " + " ".join(sys.argv[1:]), "judged": METRIC, "settings": settings,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {script.threads} thread(s)",
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
         "arms": results,
@@ -340,7 +350,7 @@ def verdicts(measured: dict[str, dict[str, Any]], reference: str) -> str:
 def main() -> None:
     with usage_errors():
         (script,) = parse_args((ScriptArguments,), __doc__, lambda asked: {})
-    chosen = [arm for arm in script.arms if not script.only or arm in script.only]
+    chosen = [arm for arm in script.specs if not script.only or arm in script.only]
     runs_an_arm = len(script.seeds) + (len(script.learning_rates) if len(script.learning_rates) > 1 else 0)
     if script.dry_run:
         print(f"{len(chosen)} arms ({', '.join(chosen)}), {runs_an_arm} runs of real-text training each")
@@ -350,7 +360,7 @@ def main() -> None:
         with usage_errors(), hub_errors():
             experiment.prepare()
         experiment.starts_runs = False
-        measured = {arm: experiment.measure(arm) for arm in script.arms if arm not in chosen}
+        measured = {arm: experiment.measure(arm) for arm in script.specs if arm not in chosen}
         measured = {arm: found for arm, found in measured.items() if found["runs"]}
         experiment.starts_runs = True
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

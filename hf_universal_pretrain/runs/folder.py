@@ -53,7 +53,7 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
             or if the given folder is not a complete checkpoint.
         RunFinished: if there is nothing left to do.
     """
-    folder, asked = Path(args.output_dir), args.resume_from_checkpoint
+    folder, asked = Path(str(args.output_dir)), args.resume_from_checkpoint
     _check_can_be_written(folder)
     if asked in (None, "auto"):
         where, checkpoint = f"--output_dir: {folder}", _newest_of_this_run(folder, settings)
