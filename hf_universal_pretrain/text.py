@@ -1,28 +1,31 @@
-"""Real text: reading it, turning it into tokens, and what there is to measure on when no file is given."""
+"""Real text: reading it, rows of its tokens, and what there is to measure on when no file is given."""
 
 import argparse
 import gzip
 import hashlib
 import pydoc_data.topics
+import sysconfig
 import zlib
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.models.encoding import encode
 
 
 def read_text(path: str, flag: str) -> bytes:
-    """Reads a text file, unpacking `.gz`.
+    """Reads a text file, unpacking `.gz`; or, where there is no such file, one of `BUILT_IN` by its name.
 
     Raises:
         ValueError: if it is missing, unreadable, empty or not UTF-8; the message names `flag`.
     """
+    if path in BUILT_IN and not Path(path).exists():
+        return BUILT_IN[path]()
     try:
         data = gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
         data.decode("utf-8")
@@ -68,6 +71,28 @@ def interpreter_texts() -> dict[str, bytes]:
     return {"english": prose.encode("utf-8"), "python": Path(argparse.__file__).read_bytes()}
 
 
+def standard_library() -> bytes:
+    """The source of Python's standard library without its tests: some 10 MB, file by file, in an order that mixes its
+    packages and is always the same."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    outside = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+    files = [path for path in root.rglob("*.py") if outside.isdisjoint(path.relative_to(root).parts)]
+    files.sort(key=lambda path: zlib.crc32(path.relative_to(root).as_posix().encode()))
+    return b"\n\n".join(data for path in files if (data := path.read_bytes()) and _is_utf8(data))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+# texts that every machine has, by the names that stand for them where a file is asked for
+BUILT_IN = {"stdlib": standard_library, "pydoc": lambda: interpreter_texts()["english"]}
+
+
 def deal_out(text: bytes, turns: list[str], block: int = 32_768) -> dict[str, bytes]:
     """Deals a text out in blocks, so that its parts are alike even where the text changes along its length.
 
@@ -89,46 +114,6 @@ def deal_out(text: bytes, turns: list[str], block: int = 32_768) -> dict[str, by
     return {name: b"".join(lines) for name, lines in dealt.items()}
 
 
-def encode(text: bytes, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-    """Turns UTF-8 text into tokens.
-
-    Returns:
-        The token ids and the number of bytes of the text that each covers, both `(tokens,)` int64.
-
-    Raises:
-        ValueError: for a slow tokenizer that is not the byte tokenizer: it does not tell what its tokens cover.
-    """
-    if isinstance(tokenizer, ByT5Tokenizer):
-        # the slow tokenizer handles a character at a time; bytes are the first ids after its three special tokens
-        ids = torch.frombuffer(bytearray(text), dtype=torch.uint8).long() + tokenizer.offset
-        return ids, torch.ones_like(ids)
-    string = text.decode("utf-8", errors="ignore")  # a window may cut a character at its edge
-    if not tokenizer.is_fast:
-        return _encode_slowly(string, tokenizer)
-    encoded = tokenizer(string, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    # Tokens may share a character or leave spaces out; each is given the bytes from the end of the one before it.
-    byte_end = torch.tensor([0] + [len(character.encode("utf-8")) for character in string]).cumsum(0)
-    ends = byte_end[torch.tensor([end for _, end in encoded["offset_mapping"]], dtype=torch.int64)]
-    ends = ends.cummax(0).values if len(ends) else ends
-    return torch.tensor(encoded["input_ids"], dtype=torch.int64), ends.diff(prepend=ends.new_zeros(1))
-
-
-def _encode_slowly(string: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-    """With a tokenizer that does not tell which characters its tokens cover: each token is given as many bytes as it
-    adds to the decoded text of the one before it, in proportion, so that all tokens together cover the text."""
-    ids = tokenizer(string, add_special_tokens=False, verbose=False)["input_ids"]
-
-    def length(some: list[int]) -> int:
-        return len(tokenizer.decode(some, clean_up_tokenization_spaces=False).encode("utf-8"))
-
-    added = [
-        max(0, length(ids[max(0, i - 1) : i + 1]) - (length(ids[i - 1 : i]) if i else 0)) for i in range(len(ids))
-    ]
-    ends = torch.tensor(added, dtype=torch.float64).cumsum(0)
-    ends = (ends * (len(string.encode("utf-8")) / ends[-1].clamp(min=1))).round().long() if ids else ends.long()
-    return torch.tensor(ids, dtype=torch.int64), ends.diff(prepend=ends.new_zeros(1))
-
-
 class TokenBlocks(Dataset):
     """A text as rows `{"input_ids", "labels"}` of `length` tokens, `(length,)` int64, cut one after the other.
 
@@ -137,7 +122,7 @@ class TokenBlocks(Dataset):
     """
 
     def __init__(self, text: bytes, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-        tokens, _ = encode(text, tokenizer)
+        tokens = encode(text, tokenizer)
         if len(tokens) < length:
             raise ValueError(
                 f"--train_file: {len(tokens)} tokens are less than one row of {length}: give a longer text"

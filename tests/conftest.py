@@ -16,7 +16,7 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
-from transformers import ByT5Tokenizer, PreTrainedTokenizerFast  # noqa: E402
+from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer  # noqa: E402
 from hf_universal_pretrain.evaluation import cut_windows
@@ -41,12 +41,12 @@ def byte_level_bpe() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture
-def tokenizer() -> ByT5Tokenizer:
+def tokenizer() -> PreTrainedTokenizerFast:
     return build_tokenizer("byte")
 
 
 @pytest.fixture
-def make_model(tokenizer: ByT5Tokenizer) -> Callable[..., torch.nn.Module]:
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Callable[..., torch.nn.Module]:
     """Makes a GPT-2 of 2 layers of width 32, dropout on."""
 
     def make(seed: int = 0, overrides: str = "n_layer=2,n_embd=32,n_head=2,n_positions=64") -> torch.nn.Module:
@@ -66,7 +66,9 @@ def small_data() -> SyntheticUPConfig:
 
 
 @pytest.fixture
-def make_trainer(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_model) -> Callable[..., UPTrainer]:
+def make_trainer(
+    small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast, make_model
+) -> Callable[..., UPTrainer]:
     """Makes a trainer of 6 steps of 4 rows, which measures English and saves nothing unless told to."""
 
     def make(folder: Path, data: SyntheticUPConfig = small_data, model=None, callbacks=None, **settings) -> UPTrainer:
@@ -76,7 +78,7 @@ def make_trainer(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_m
         }  # fmt: skip
         windows = {"english": cut_windows(interpreter_texts()["english"], 32, 6)}
         return UPTrainer(
-            model=model or make_model(),
+            model=make_model() if model is None else model,
             args=UPConfig(str(folder), **{**defaults, **settings}),
             train_dataset=SyntheticUPDataset(data, tokenizer),
             processing_class=tokenizer,

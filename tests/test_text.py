@@ -3,11 +3,11 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import ByT5Tokenizer
+from transformers import PreTrainedTokenizerFast
 
+from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.text import (
     TokenBlocks,
-    encode,
     interpreter_texts,
     read_dataset,
     read_named_texts,
@@ -59,11 +59,23 @@ def test_dataset_folder(tmp_path: Path) -> None:
         read_dataset("no/such", "text")
 
 
-def test_blocks_are_the_text_cut_in_order(tokenizer: ByT5Tokenizer) -> None:
+def test_blocks_are_the_text_cut_in_order(tokenizer: PreTrainedTokenizerFast) -> None:
     text = bytes(range(97, 123))
     blocks = TokenBlocks(text, tokenizer, 8)
     assert len(blocks) == 3  # the last two letters do not fill a row
     assert bytes(token - 3 for i in range(3) for token in blocks[i]["input_ids"].tolist()) == text[:24]
-    assert blocks[1]["labels"].tolist() == encode(b"ijklmnop", tokenizer)[0].tolist()
+    assert blocks[1]["labels"].tolist() == encode(b"ijklmnop", tokenizer).tolist()
     with pytest.raises(ValueError, match="--train_file: 26 tokens"):
         TokenBlocks(text, tokenizer, 27)
+
+
+def test_texts_that_every_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = read_text("stdlib", "--train_file")
+    assert (
+        len(source) > 5_000_000 and b"class ArgumentParser" in source and b"import unittest.mock" not in source[:100]
+    )
+    assert source == read_text("stdlib", "--train_file"), "always in the same order"
+    assert b"The" in read_text("pydoc", "--train_file")
+    Path("stdlib").write_text("a file of that name comes first")
+    assert read_text("stdlib", "--train_file").startswith(b"a file")

@@ -15,13 +15,14 @@ synthetic tokens.
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import hub_errors, usage_errors
@@ -33,12 +34,15 @@ from hf_universal_pretrain.evaluation import (
     text_entry,
     text_floors,
 )
+from hf_universal_pretrain.evaluation.reach import measure_reach
 from hf_universal_pretrain.hub import find_file
-from hf_universal_pretrain.models.build import build_model, check_fits, load_model, read_config, text_part
+from hf_universal_pretrain.models.build import build_model, check_fits, load_model, read_config
+from hf_universal_pretrain.models.encoding import encode
+from hf_universal_pretrain.models.overrides import text_part
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens
-from hf_universal_pretrain.runs.tables import FLOORS, JUDGED, probes_table, texts_table
+from hf_universal_pretrain.runs.tables import FLOORS, JUDGED, probes_table, reach_table, texts_table
 from hf_universal_pretrain.text import interpreter_texts, read_dataset, read_named_texts
 
 
@@ -62,6 +66,9 @@ class ScriptArguments:
     induction, repeat, copy, sort, reverse, needle."""
     probe_windows: int = 100
     """Windows of each probe."""
+    reach: bool = False
+    """Measure too how far back each model looks in each text: its bits where all but the last k tokens are exchanged
+    for those of another window, for k from 1 to 64."""
     batch_size: int = 16
     """Windows in one forward pass."""
     json: str | None = None
@@ -78,6 +85,12 @@ def tokens_of(model: str) -> int:
     """The synthetic tokens that a model or checkpoint was trained on; 0 if nothing tells."""
     path = find_file(model, "trainer_state.json")
     return synthetic_tokens(json.loads(path.read_text(encoding="utf-8"))) if path else 0
+
+
+def token_rows(windows: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """The tokens of windows, `(count, tokens)` int64, all as many as the window with the fewest has."""
+    rows = [encode(window.numpy().tobytes(), tokenizer)[0] for window in windows]
+    return torch.stack([row[: min(map(len, rows))] for row in rows])
 
 
 def main() -> None:
@@ -115,10 +128,17 @@ def main() -> None:
             "texts": {text: text_entry(figures["texts"][text], floors[text], w) for text, w in windows.items()},
             "probes": {probe: probe_entry(found, probe, length, count) for probe, found in figures["probes"].items()},
         }
+        if script.reach:
+            for text, w in windows.items():
+                rows = token_rows(w, tokenizers[name])
+                reach = measure_reach(model, rows, batch_size=script.batch_size, progress=f"Reach in {text}")
+                results[name]["texts"][text]["reach"] = asdict(reach)
         if tokens[name]:
             results[name]["synthetic_tokens"] = tokens[name]
         trained = f" after {tokens[name]:,} synthetic tokens" if tokens[name] else ""
         print(f"{name}{trained}\n{texts_table(results[name]['texts'])}")
+        for text, entry in results[name]["texts"].items() if script.reach else ():
+            print(f"Reach in {text}, bits a token by how many before it are its own:\n{reach_table(entry['reach'])}")
         if probes:
             print(probes_table(results[name]["probes"]))
 

@@ -9,14 +9,16 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_universal_pretrain.evaluation.windows import position_masks, window_means
+from hf_universal_pretrain.models.encoding import Encoded, encode_windows
 from hf_universal_pretrain.models.tokenizers import usable_tokens
-from hf_universal_pretrain.text import encode
 
 
 @torch.no_grad()
 def _judge(model: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
     """The bits of each token of `(rows, tokens)`, float64, and whether it was the most likely one; both on the CPU.
     The first, which nothing precedes, is NaN and False."""
+    if ids.shape[1] < 2:
+        return torch.full(ids.shape, math.nan, dtype=torch.float64), torch.zeros_like(ids, dtype=torch.bool)
     logits = model(input_ids=ids.to(next(model.parameters()).device), use_cache=False).logits[:, :-1]
     nats = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten().to(logits.device), reduction="none")
     right = logits.argmax(-1).cpu() == ids[:, 1:]
@@ -35,8 +37,7 @@ def text_bits(
     """Bits at each byte of windows of text; the model sees nothing before a window.
 
     The bits of a token of several bytes are spread evenly over the bytes it covers, so that models with different
-    tokenizers, and the floors, are judged on the same bytes. (Of tokens that share a character, all but the first
-    cover no byte of their own: their bits are added to those of the first.)
+    tokenizers, and the floors, are judged on the same bytes. All bits of a window's tokens but the first are counted.
 
     Args:
         model: a causal language model; it is put in evaluation mode and back.
@@ -46,31 +47,46 @@ def text_bits(
         progress: title of a progress bar, shown where this takes more than two seconds; None for no bar.
 
     Returns:
-        `(count, length)` float64 on the CPU; NaN at bytes of the first token, which nothing precedes, and, but for the
-        byte tokenizer, of a character that a window's edge cuts.
+        `(count, length)` float64 on the CPU; NaN at bytes of the first token, which nothing precedes, and, but for a
+        tokenizer of bytes, of a character that a window's edge cuts.
     """
     was_training = model.training
     model.eval()
-    rows = []
-    for batch in tqdm(windows.split(batch_size), progress, delay=2, leave=False, disable=progress is None):
-        encoded = [encode(window.numpy().tobytes(), tokenizer) for window in batch]
-        bits, _ = _judge(model, nn.utils.rnn.pad_sequence([ids for ids, _ in encoded], batch_first=True))
-        rows += [_spread(b, covered, window) for b, (_, covered), window in zip(bits, encoded, batch, strict=True)]
+    encoded = encode_windows([window.numpy().tobytes() for window in windows], tokenizer)
+    rows: list[Tensor] = []
+    starts = range(0, len(encoded), batch_size)
+    for start in tqdm(starts, progress, delay=2, leave=False, disable=progress is None):
+        batch = encoded[start : start + batch_size]
+        bits, _ = _judge(model, nn.utils.rnn.pad_sequence([e.ids for e in batch], batch_first=True))
+        rows += [spread(b[: len(e.ids)], e, windows.shape[1]) for b, e in zip(bits, batch, strict=True)]
     model.train(was_training)
     return torch.stack(rows)
 
 
-def _spread(token_bits: Tensor, covered: Tensor, window: Tensor) -> Tensor:
-    """Bits of tokens, each of which covers the next `covered` bytes of a window, as bits of those bytes."""
-    start = 0
-    if covered.sum() < len(window):  # a character was cut: at the front, its continuation bytes are left out
-        start = int((window[:4] & 0xC0 == 0x80).int().cumprod(0).sum())
-    ends = start + covered.cumsum(0)
-    totals = torch.zeros(len(window), dtype=torch.float64)
-    totals.index_add_(0, (ends - 1).clamp(min=0), token_bits[: len(covered)])
-    sizes, last = covered[covered > 0], ends[covered > 0] - 1
-    bits = torch.full((len(window),), math.nan, dtype=torch.float64)
-    bits[start : start + sizes.sum()] = (totals[last] / sizes).repeat_interleave(sizes)
+def spread(token_bits: Tensor, encoded: Encoded, length: int) -> Tensor:
+    """Bits of tokens as bits of the bytes that they cover, evenly; their sum stays what it is.
+
+    Tokens that end at the same byte share the bytes of the first of them. One without any bytes at the very start
+    shares those of the next.
+
+    Args:
+        token_bits: `(tokens,)` float64; NaN for the first, which nothing precedes.
+        encoded: where the tokens stand.
+        length: bytes of the text.
+
+    Returns:
+        `(length,)` float64; NaN at bytes of which no token was judged.
+    """
+    bits = torch.full((length,), math.nan, dtype=torch.float64)
+    ends = encoded.ends[encoded.ends > encoded.start].unique()
+    if len(ends) == 0:
+        return bits
+    group = torch.searchsorted(ends, encoded.ends)
+    totals = torch.full(ends.shape, math.nan, dtype=torch.float64)
+    totals[group[1:]] = 0
+    totals.index_add_(0, group[1:], token_bits[1:])
+    sizes = ends.diff(prepend=torch.tensor([encoded.start]))
+    bits[encoded.start : ends[-1]] = (totals / sizes).repeat_interleave(sizes)
     return bits
 
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import ByT5Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_universal_pretrain.models.tokenizers import token_bytes
 
 
 PARTS = ("vocabulary", "positions", "norms", "attention", "mlp", "other")
@@ -207,28 +208,9 @@ def _matches(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase) -> dict
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
-    """The bytes that each token stands for; None for special tokens.
-
-    Knows bytes as ByT5 writes them, byte-level BPE (where a letter stands for each byte), and sentencepiece's mark for
-    a space and its `<0x0A>` for a byte; any other token stands for its own text.
-    """
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    """The bytes that each token stands for (see `token_bytes`); None for special tokens and those without a text."""
     special = set(tokenizer.all_special_ids)
-    if isinstance(tokenizer, ByT5Tokenizer):
-        return [None if i in special or i - 3 > 255 else bytes([i - 3]) for i in range(len(tokens))]
-    byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
-    byte_level = tokenizer.is_fast and "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
-    texts: list[bytes | None] = []
-    for number, token in enumerate(tokens):
-        if number in special or token is None:
-            texts.append(None)
-        elif byte_level and all(letter in byte_of for letter in token):
-            texts.append(bytes(byte_of[letter] for letter in token))
-        elif re.fullmatch(r"<0x[0-9A-F]{2}>", token):
-            texts.append(bytes([int(token[3:5], 16)]))
-        else:
-            texts.append(token.replace("\u2581", " ").encode("utf-8"))
-    return texts
+    return [None if i in special or not text else text for i, text in enumerate(token_bytes(tokenizer))]
 
 
 def transfer_table(table: list[Taken]) -> str:

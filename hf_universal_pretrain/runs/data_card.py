@@ -10,6 +10,12 @@ from hf_universal_pretrain.stream.dataset import row_features
 from hf_universal_pretrain.stream.export import Export
 
 
+# what `models.tokenizers.byte_tokenizer` does, for readers who do not have this package
+BYTE_TOKENIZER = """PreTrainedTokenizerFast(
+    tokenizer_object=core, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", split_special_tokens=True
+)"""
+
+
 def write_data_card(
     export: Export, tokenizer: str, repository: str | None, done: dict[str, float], published: str | None = None
 ) -> None:
@@ -51,10 +57,8 @@ def write_data_card(
         bits=bits,
         has_labels="labels" in features,
         vocabulary=len(export.tokenizer),
-        make_tokenizer="ByT5Tokenizer(extra_ids=0)"
-        if tokenizer == "byte"
-        else f'AutoTokenizer.from_pretrained("{tokenizer}")',
-        tokenizer_class="ByT5Tokenizer" if tokenizer == "byte" else "AutoTokenizer",
+        make_tokenizer=BYTE_TOKENIZER if tokenizer == "byte" else f'AutoTokenizer.from_pretrained("{tokenizer}")',
+        of_bytes=tokenizer == "byte",
         tokenizer=tokenizer,
         shards=len(export.shards),
         rows_per_shard=export.rows_per_shard,

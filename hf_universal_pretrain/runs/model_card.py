@@ -18,7 +18,7 @@ from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens, wall_seconds
 from hf_universal_pretrain.runs.readme import duration, render_card, write_card, yaml_lines
 from hf_universal_pretrain.runs.record import RunRecord
-from hf_universal_pretrain.runs.tables import FLOORS
+from hf_universal_pretrain.runs.tables import FLOORS, reach_line
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
@@ -63,6 +63,7 @@ def _render(record: RunRecord) -> str:
         results=texts,
         floors=FLOORS,
         probes=probes,
+        reach=record.reach and reach_line(record.reach),
         steps=f"{record.steps:,}",
         tokens=f"{record.tokens:,}",
         flops=f"{record.tokens * record.flops_per_token:.2e}",

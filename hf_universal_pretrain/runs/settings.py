@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from hf_universal_pretrain.models.tokenizers import token_bytes, tokens_of_bytes
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
@@ -90,7 +91,7 @@ def run_settings(
     if isinstance(dataset, TellsSettings):
         settings |= dataset.run_settings()
     if tokenizer is not None:
-        vocabulary = repr(sorted(tokenizer.get_vocab().items()))
+        vocabulary = repr(sorted(_vocabulary(tokenizer).items()))
         settings["tokenizer"] = hashlib.sha256(vocabulary.encode()).hexdigest()[:12]
     config = model.config.to_dict()
     settings |= {f"model.{name}": value for name, value in config.items() if name not in _NOT_OF_THE_MODEL}
@@ -124,3 +125,10 @@ def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[s
 def run_length(settings: dict[str, Any]) -> float:
     """Steps of a run, or its epochs where these decide."""
     return settings["max_steps"] if settings["max_steps"] > 0 else settings["num_train_epochs"]
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """As the tokenizer has it; bytes by their number, for tokenizers name them in different ways."""
+    if not tokens_of_bytes(tokenizer):
+        return tokenizer.get_vocab()
+    return {text.decode("latin-1"): token for token, text in enumerate(token_bytes(tokenizer))}

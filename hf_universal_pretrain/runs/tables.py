@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import Any
 
 
+ENOUGH = 0.05  # bits a token gained from further back than the last token: less is a plateau that was not left
 JUDGED = "second half of each window"
 # the floors that are shown where there is no room for all
 FLOORS = {"uniform": "uniform", "kt": "KT", "best": "best"}
 
 
-def write_results(results: dict[str, dict[str, Any]], probes: dict[str, dict[str, Any]], folder: str | Path) -> None:
+def write_results(
+    results: dict[str, dict[str, Any]],
+    probes: dict[str, dict[str, Any]],
+    folder: str | Path,
+    reach: dict[str, Any] | None = None,
+) -> None:
     """Writes `eval_results.json`, in the form of `evaluate.py --json`."""
-    content = {"judged": JUDGED, "texts": results, "probes": probes}
+    content = {"judged": JUDGED, "texts": results, "probes": probes} | ({"reach": reach} if reach else {})
     (Path(folder) / "eval_results.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -54,6 +60,30 @@ def probes_table(probes: dict[str, dict[str, Any]]) -> str:
         floors = " ".join(f"{probe['floors'][floor]:8.3f}" for floor in ("kt", "best"))
         lines.append(f"  {name:<12} {bits:>18} {floors} {probe['accuracy']:9.1%} {saved}".rstrip())
     return "\n".join(lines)
+
+
+def reach_line(reach: dict[str, Any]) -> str:
+    """What a model gains from looking further back than the last token, and whether that is enough to start from.
+
+    Args:
+        reach: the fields of `evaluation.reach.Reach`.
+    """
+    gain = f"{reach['gain']:.2f} \u00b1 {reach['ci95']:.2f} bits a token"
+    if reach["gain"] - reach["ci95"] > ENOUGH:
+        return f"On new rows of its own stream the model gains {gain} from what stands before the last token."
+    return (
+        f"Warning: on new rows of its own stream the model gains only {gain} from what stands before the last token. "
+        "A start from it will not help: train longer or at a higher rate, or on rows that are easier to learn "
+        "(--preset warm_start)."
+    )
+
+
+def reach_table(reach: dict[str, Any]) -> str:
+    """Bits of a token by how many tokens before it are its own row's, the others being another row's."""
+    known = {**{f"last {k}": bits for k, bits in reach["bits"].items()}, "all": reach["full"]}
+    return "\n".join(
+        ["  " + " ".join(f"{name:>8}" for name in known), "  " + " ".join(f"{bits:8.3f}" for bits in known.values())]
+    )
 
 
 def _with_interval(figures: dict[str, Any], unit: str) -> str:

@@ -38,7 +38,7 @@ class SyntheticUPConfig:
 
     machines: str = "context_tree=0.9,lstm=0.1"
     """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. Families: lstm,
-    gru, rnn, reservoir, transformer, language, copies, markov, hmm, context_tree, repeat, nca, eca, dyck,
+    gru, rnn, reservoir, transformer, two_clocks, language, copies, markov, hmm, context_tree, repeat, nca, eca, dyck,
     shuffle_dyck, procedural, program, uniform, constant."""
     complexity: str = ""
     """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row

@@ -1,5 +1,6 @@
 """The synthetic stream: machines enrich a buffer, rows are sampled from it. Algorithm 1 of arXiv 2506.20057."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from hf_universal_pretrain.stream.mixture import Mixture, Read
 
 STATE_VERSION = 4
 READABLE_VERSIONS = (3, 4)  # 3 has the mixture's state beside the others, and factors of gains
+HELD_OUT_RANK = 2**31 - 1  # of the stream that held-out rows come from: no process has this number
 COUNTS = ("step", "rounds", "rows_served", "tried", "kept")
 
 
@@ -169,6 +171,15 @@ class SyntheticUPDataset(IterableDataset):
     def generation_seconds(self) -> float:
         """How long the rounds took so far, those of before a (re)start not counted."""
         return self.side.seconds
+
+    def held_out_rows(self, count: int) -> Tensor:
+        """Draws `(count, context_length)` int64 tokens of the stage that the stream is in, from a stream that no
+        process trains on: the same pools of machines, other rows. The same at each call in a stage."""
+        settings = dataclasses.replace(self.mixture.stage, buffer_size=max(self.mixture.stage.buffer_size, 2 * count))
+        stream = SyntheticUPDataset(settings, self.tokenizer, self.random.device, rank=HELD_OUT_RANK)
+        for _ in range(max(1, settings.burn_in_rounds)):
+            stream.enrich()
+        return stream.draw(count)[0]
 
     def run_settings(self) -> dict[str, Any]:
         """What decides the rows, as it is kept with a run."""

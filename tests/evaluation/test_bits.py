@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from hf_universal_pretrain.evaluation import (
     PROBES,
@@ -16,7 +16,7 @@ from hf_universal_pretrain.evaluation import (
     text_bits,
 )
 from hf_universal_pretrain.models.build import build_config, build_model
-from hf_universal_pretrain.text import encode
+from hf_universal_pretrain.models.encoding import encode_windows
 
 
 class Fixed(torch.nn.Module):
@@ -30,7 +30,7 @@ class Fixed(torch.nn.Module):
         return type("Output", (), {"logits": self.logits.expand(*input_ids.shape, -1)})
 
 
-def test_bits_of_a_known_distribution(tokenizer: ByT5Tokenizer) -> None:
+def test_bits_of_a_known_distribution(tokenizer: PreTrainedTokenizerFast) -> None:
     """'a' has probability 1/2, 'b' 1/4: a window's bits per byte are counted by hand, over its second half only."""
     probabilities = torch.full((259,), 0.25 / 257)
     probabilities[ord("a") + 3], probabilities[ord("b") + 3] = 0.5, 0.25
@@ -39,7 +39,7 @@ def test_bits_of_a_known_distribution(tokenizer: ByT5Tokenizer) -> None:
     assert bits.tolist() == pytest.approx([(3 * 1 + 2) / 4, 2.0])
 
 
-def test_an_untrained_model_needs_log_v_bits_and_keeps_its_mode(tokenizer: ByT5Tokenizer) -> None:
+def test_an_untrained_model_needs_log_v_bits_and_keeps_its_mode(tokenizer: PreTrainedTokenizerFast) -> None:
     config = build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=1,n_positions=32")
     model = build_model(config, 0).train()
     windows = cut_windows(bytes(range(256)) * 4, 32, 20)
@@ -60,20 +60,14 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend)
 
 
-def test_tokens_cover_all_bytes_once(word_tokenizer: PreTrainedTokenizerFast) -> None:
-    for text in ("the cat and the hat", "the é cat — ü", "  the\n\n cat "):
-        ids, covered = encode(text.encode(), word_tokenizer)
-        assert len(ids) == len(covered) and covered.sum() == len(text.encode())
-    assert encode(b"the the", word_tokenizer)[1].max() > 1
-
-
 def test_bits_of_long_tokens_are_spread_over_their_bytes(word_tokenizer: PreTrainedTokenizerFast) -> None:
     """A uniform model over V tokens pays log2 V a token: a byte costs log2 V / (bytes of its token), and all bytes but
     those of the first token together cost log2 V for each other token."""
     text = b"the cat and the hat and the bat."
     window = torch.frombuffer(bytearray(text), dtype=torch.uint8).unsqueeze(0)
     vocabulary = len(word_tokenizer)
-    ids, covered = encode(text, word_tokenizer)
+    [encoded] = encode_windows([text], word_tokenizer)
+    ids, covered = encoded.ids, encoded.ends.diff(prepend=torch.tensor([0]))
     uniform = Fixed(torch.full((vocabulary,), 1 / vocabulary))
     bits = text_bits(uniform, word_tokenizer, window)[0]
     expected = (math.log2(vocabulary) / covered).repeat_interleave(covered)
@@ -96,7 +90,7 @@ def test_bytes_of_cut_and_shared_characters(word_tokenizer: PreTrainedTokenizerF
     assert bits[umlaut : umlaut + 2].tolist() == pytest.approx([math.log2(vocabulary)] * 2, rel=1e-5)
 
 
-def test_bits_of_symbols_are_those_of_the_model(tokenizer: ByT5Tokenizer) -> None:
+def test_bits_of_symbols_are_those_of_the_model(tokenizer: PreTrainedTokenizerFast) -> None:
     """Against the plain cross-entropy of the byte s as token s + 3."""
     model = build_model(build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=1,n_positions=32"), 0).eval()
     rows = torch.randint(256, (5, 20), generator=torch.Generator().manual_seed(0))
@@ -122,7 +116,7 @@ class Copier(torch.nn.Module):
         return type("Output", (), {"logits": chances.scatter(-1, likely.unsqueeze(-1), 0.5).log()})
 
 
-def test_a_model_that_copies_has_the_induction_score_it_should(tokenizer: ByT5Tokenizer) -> None:
+def test_a_model_that_copies_has_the_induction_score_it_should(tokenizer: PreTrainedTokenizerFast) -> None:
     """One bit a symbol on the copy, right each time; log2(2 * 258) bits on the 31 judged symbols of the first string,
     and one bit on the copy's first, which is not judged."""
     figures = probe_figures(Copier(259, 32), tokenizer, "induction", 64, 40)
@@ -130,7 +124,7 @@ def test_a_model_that_copies_has_the_induction_score_it_should(tokenizer: ByT5To
     assert figures["bits_saved"] == pytest.approx((31 * math.log2(516) + 1) / 32 - 1, abs=0.1)
 
 
-def test_probes_are_chosen_by_name(tokenizer: ByT5Tokenizer) -> None:
+def test_probes_are_chosen_by_name(tokenizer: PreTrainedTokenizerFast) -> None:
     assert choose_probes(["sort", "all"], tokenizer, "--x") == ["sort", *(name for name in PROBES if name != "sort")]
     with pytest.raises(ValueError, match="--x: unknown probe 'nonsense'"):
         choose_probes(["nonsense"], tokenizer, "--x")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from measure.tiny import tiny_config
-from transformers import ByT5Tokenizer
+from transformers import PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hf_universal_pretrain.models.build import build_model
@@ -54,7 +54,7 @@ def test_every_architecture_does_what_the_table_says(examine, monkeypatch: pytes
         ("qwen3_next", {"Attention", "GatedDeltaNet", "MoeBlock"}),
     ],
 )
-def test_a_tiny_model_has_every_kind_of_layer(name: str, kinds: set[str], tokenizer: ByT5Tokenizer) -> None:
+def test_a_tiny_model_has_every_kind_of_layer(name: str, kinds: set[str], tokenizer: PreTrainedTokenizerFast) -> None:
     model = build_model(tiny_config(name, tokenizer), 0, empty=True)
     classes = {type(module).__name__ for module in model.modules()}
     assert all(any(c.endswith(kind) for c in classes) for kind in kinds), classes

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import ByT5Tokenizer, LlamaConfig
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -20,7 +20,7 @@ TINY = {
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_architectures_start_random_with_a_uniform_prediction(name: str, tokenizer: ByT5Tokenizer) -> None:
+def test_architectures_start_random_with_a_uniform_prediction(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
     model = build_model(build_config(name, tokenizer, TINY[name]), seed=0).eval()
     assert model.config.vocab_size == len(tokenizer) == model.get_input_embeddings().num_embeddings
     assert (model.config.eos_token_id, model.config.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -31,7 +31,7 @@ def test_architectures_start_random_with_a_uniform_prediction(name: str, tokeniz
     assert model.loss_type == "ForCausalLM"
 
 
-def test_the_name_of_an_architecture_gives_its_full_default(tokenizer: ByT5Tokenizer) -> None:
+def test_the_name_of_an_architecture_gives_its_full_default(tokenizer: PreTrainedTokenizerFast) -> None:
     config = build_config("gpt2", tokenizer)
     assert (config.n_layer, config.n_embd, config.n_positions) == (12, 768, 1024)
     model = build_model(config, seed=0, empty=True)
@@ -40,7 +40,7 @@ def test_the_name_of_an_architecture_gives_its_full_default(tokenizer: ByT5Token
     assert next(model.parameters()).device.type == "meta"
 
 
-def test_overrides_of_every_type(tokenizer: ByT5Tokenizer) -> None:
+def test_overrides_of_every_type(tokenizer: PreTrainedTokenizerFast) -> None:
     """Also of settings that are None by default, which the library's own parser refuses."""
     config = build_config(
         "gpt2", tokenizer, "n_inner=128,resid_pdrop=0,initializer_range=8e-2,scale_attn_weights=false"
@@ -53,7 +53,7 @@ def test_overrides_of_every_type(tokenizer: ByT5Tokenizer) -> None:
     )
 
 
-def test_same_seed_same_weights_and_no_trace_in_the_global_state(tokenizer: ByT5Tokenizer) -> None:
+def test_same_seed_same_weights_and_no_trace_in_the_global_state(tokenizer: PreTrainedTokenizerFast) -> None:
     config = build_config("gpt2", tokenizer, TINY["gpt2"])
     before = torch.random.get_rng_state()
     first, second, third = build_model(config, 1), build_model(config, 1), build_model(config, 2)
@@ -62,7 +62,9 @@ def test_same_seed_same_weights_and_no_trace_in_the_global_state(tokenizer: ByT5
     assert all(torch.equal(a, b) for a, b, _ in pairs) and not all(torch.equal(a, c) for a, _, c in pairs)
 
 
-def test_master_weights_are_float32_whatever_the_configuration_says(tokenizer: ByT5Tokenizer, tmp_path: Path) -> None:
+def test_master_weights_are_float32_whatever_the_configuration_says(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     LlamaConfig(
         num_hidden_layers=1, hidden_size=32, num_attention_heads=2, intermediate_size=64, dtype="bfloat16"
     ).save_pretrained(tmp_path)
@@ -85,17 +87,19 @@ def test_master_weights_are_float32_whatever_the_configuration_says(tokenizer: B
         ("gpt2", "n_layer", "--config_overrides"),
     ],
 )
-def test_refusals_name_the_flag(name: str, overrides: str | None, message: str, tokenizer: ByT5Tokenizer) -> None:
+def test_refusals_name_the_flag(
+    name: str, overrides: str | None, message: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
     with pytest.raises(ValueError, match=message):
         build_config(name, tokenizer, overrides)
 
 
-def test_a_width_that_heads_do_not_divide_is_told(tokenizer: ByT5Tokenizer) -> None:
+def test_a_width_that_heads_do_not_divide_is_told(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ValueError, match="--model.*makes no model"):
         build_model(build_config("gpt2", tokenizer, "n_embd=50,n_head=3,n_layer=1"), 0)
 
 
-def test_sizes_are_checked_before_anything_runs(tokenizer: ByT5Tokenizer) -> None:
+def test_sizes_are_checked_before_anything_runs(tokenizer: PreTrainedTokenizerFast) -> None:
     config = build_config("gpt2", tokenizer, TINY["gpt2"])
     model = build_model(config, 0)
     check_fits(model, tokenizer, 64)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from measure.tiny import tiny_config
-from transformers import ByT5Tokenizer, PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.models.build import build_model, read_config
@@ -11,7 +11,7 @@ from hf_universal_pretrain.models.checks import causal_loss, check_causal, has_c
 
 
 @pytest.fixture
-def tiny(tokenizer: ByT5Tokenizer):
+def tiny(tokenizer: PreTrainedTokenizerFast):
     return lambda name: build_model(tiny_config(name, tokenizer), 0)
 
 
@@ -37,7 +37,7 @@ def test_a_model_that_cannot_read_the_row_is_refused(tiny) -> None:
         check_causal(tiny("reformer"), 64)
 
 
-def test_an_encoder_becomes_a_decoder(tokenizer: ByT5Tokenizer) -> None:
+def test_an_encoder_becomes_a_decoder(tokenizer: PreTrainedTokenizerFast) -> None:
     assert read_config("bert").is_decoder is False and tiny_config("bert", tokenizer).is_decoder is True
 
 

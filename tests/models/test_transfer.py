@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from measure.tiny import tiny_config
-from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hf_universal_pretrain.models.build import build_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -58,7 +58,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_parts_are_found_by_the_kind_of_module(name: str, tokenizer: ByT5Tokenizer) -> None:
+def test_parts_are_found_by_the_kind_of_module(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
     model = build_model(tiny_config(name, tokenizer), 0, empty=True)
     parts = parts_of(model)
     assert {weight: parts.get(weight) for weight in KNOWN[name]} == KNOWN[name]
@@ -68,7 +68,7 @@ def test_parts_are_found_by_the_kind_of_module(name: str, tokenizer: ByT5Tokeniz
 
 
 @pytest.fixture
-def pair(tokenizer: ByT5Tokenizer):
+def pair(tokenizer: PreTrainedTokenizerFast):
     """A source and a freshly drawn target of an architecture; every weight of the source is moved off its initial
     value, so that none is equal by chance (norms start at 1)."""
 
@@ -124,7 +124,9 @@ def bpe() -> PreTrainedTokenizerFast:
     return byte_level_bpe()
 
 
-def test_tokens_are_matched_by_their_text(pair, tokenizer: ByT5Tokenizer, bpe: PreTrainedTokenizerFast) -> None:
+def test_tokens_are_matched_by_their_text(
+    pair, tokenizer: PreTrainedTokenizerFast, bpe: PreTrainedTokenizerFast
+) -> None:
     source, target, _ = pair("llama", bpe)
     table = transfer(source, target, "all_but_embeddings", "match_by_text", tokenizer, bpe, seed=0)
     old, new = source.get_input_embeddings().weight, target.get_input_embeddings().weight
@@ -138,7 +140,7 @@ def test_tokens_are_matched_by_their_text(pair, tokenizer: ByT5Tokenizer, bpe: P
     assert torch.equal(target.lm_head.weight[bpe.eos_token_id], source.lm_head.weight[1])
 
 
-def test_rows_around_the_mean(pair, tokenizer: ByT5Tokenizer, bpe: PreTrainedTokenizerFast) -> None:
+def test_rows_around_the_mean(pair, tokenizer: PreTrainedTokenizerFast, bpe: PreTrainedTokenizerFast) -> None:
     source, target, _ = pair("gpt2", bpe)
     transfer(source, target, "all", "mean", tokenizer, bpe, seed=0)
     old, new = source.get_input_embeddings().weight[3:], target.get_input_embeddings().weight
@@ -156,7 +158,7 @@ def test_keeping_rows_of_another_tokenizer_is_refused(pair, tokenizer, bpe) -> N
         transfer(source, target, "all", "keep", tokenizer, bpe, seed=0)
 
 
-def test_texts_of_tokens(tokenizer: ByT5Tokenizer, bpe: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_texts_of_tokens(tokenizer: PreTrainedTokenizerFast, bpe: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     assert token_texts(tokenizer) == [None] * 3 + [bytes([b]) for b in range(256)]
     texts = token_texts(bpe)
     for text in ("hello world", "the text of\n", "\u00e9"):

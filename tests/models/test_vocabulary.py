@@ -6,18 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from measure.tiny import tiny_config
-from transformers import ByT5Tokenizer, CTRLTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
-from hf_universal_pretrain.evaluation import bits_per_byte, cut_windows
 from hf_universal_pretrain.models.build import build_model, check_fits
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
-from hf_universal_pretrain.text import encode
 from tests.conftest import byte_level_bpe
 
 
 @pytest.fixture
-def train(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, tmp_path: Path):
+def train(small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
     """Trains a model of untied embeddings, 320 rows for 259 tokens, 4 steps at rate 1e-2; gives both ends."""
 
     def run(**settings):
@@ -85,41 +83,6 @@ def test_ids_are_the_tokenizers_in_both_configurations(tmp_path: Path, small_dat
     for special in ("bos_token_id", "eos_token_id", "pad_token_id"):
         assert getattr(loaded.config, special) == getattr(tokenizer, special)
         assert getattr(loaded.generation_config, special) == getattr(tokenizer, special)
-
-
-@pytest.fixture
-def slow_tokenizer(tmp_path: Path) -> CTRLTokenizer:
-    """Words in pieces, in Python; it does not tell which characters a token covers."""
-    (tmp_path / "vocab.json").write_text(
-        '{"<unk>": 0, "t@@": 1, "h@@": 2, "e</w>": 3, "the": 4, "a": 5, "n": 6, "t": 7, "th@@": 8, "i@@": 9}'
-    )
-    (tmp_path / "merges.txt").write_text("#version: 0.2\nt h\nth e</w>\n")
-    CTRLTokenizer(tmp_path / "vocab.json", tmp_path / "merges.txt").save_pretrained(tmp_path / "slow")
-    return build_tokenizer(str(tmp_path / "slow"))
-
-
-def test_a_slow_tokenizers_tokens_cover_the_text(slow_tokenizer: CTRLTokenizer, tokenizer: ByT5Tokenizer) -> None:
-    assert not slow_tokenizer.is_fast
-    text = b"the tin the tin"
-    ids, covered = encode(text, slow_tokenizer)
-    assert slow_tokenizer.decode(ids).encode() == text
-    assert covered.sum() == len(text) and (covered >= 0).all()
-    assert ids.tolist() == slow_tokenizer(text.decode(), add_special_tokens=False).input_ids
-    assert covered[0] == 3  # "the"
-    # so bits per byte of a uniform model are known: (tokens judged) * log2(V) / (bytes judged)
-    model = build_model(tiny_config("gpt2", slow_tokenizer), 0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.zero_()
-    windows = cut_windows(b"the tin " * 20, 64, 3)
-    tokens, bytes_ = encode(windows[0].numpy().tobytes(), slow_tokenizer)
-    ends, expected = [0, *bytes_.cumsum(0).unique().tolist()], 0.0
-    for start, end in zip(ends, ends[1:], strict=False):
-        # the tokens that end at one byte share those since the end before
-        tokens_here = (bytes_.cumsum(0) == end).sum().item()
-        share = max(0, end - max(start, 32)) / (end - start)  # of their bytes, those in the second half
-        expected += share * tokens_here * math.log2(len(slow_tokenizer)) / 32
-    assert bits_per_byte(model, slow_tokenizer, windows[:1]).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_broken_tokenizer_file_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from transformers import ByT5Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.evaluation import cut_windows
@@ -12,7 +12,9 @@ from hf_universal_pretrain.text import interpreter_texts
 
 
 @pytest.fixture
-def trainer(tmp_path: Path, small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_model) -> UPTrainer:
+def trainer(
+    tmp_path: Path, small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast, make_model
+) -> UPTrainer:
     args = UPConfig(
         str(tmp_path / "my-model"), max_steps=3, use_cpu=True, save_strategy="no", disable_tqdm=True,
         eval_on_start=True, learning_rate=0.0123, logging_steps=1,

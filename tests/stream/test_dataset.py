@@ -4,7 +4,7 @@ import zlib
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from transformers import ByT5Tokenizer, Trainer, TrainingArguments
+from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.machines import FAMILIES, Band
@@ -15,7 +15,7 @@ def rows_of(dataset: SyntheticUPDataset, count: int) -> torch.Tensor:
     return torch.stack([next(stream)["input_ids"] for _ in range(count)]) if count else torch.empty(0)
 
 
-def test_rows_are_what_the_contract_says(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer) -> None:
+def test_rows_are_what_the_contract_says(small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast) -> None:
     row = next(iter(SyntheticUPDataset(small_data, tokenizer)))
     assert set(row) == {"input_ids", "labels"}
     assert row["input_ids"].dtype == torch.int64 and row["input_ids"].shape == (32,)
@@ -24,7 +24,7 @@ def test_rows_are_what_the_contract_says(small_data: SyntheticUPConfig, tokenize
 
 @pytest.mark.parametrize("alphabet", ["identity", "permuted"])
 def test_special_tokens_are_never_produced(
-    alphabet: str, small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer
+    alphabet: str, small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = dataclasses.replace(small_data, alphabet=alphabet)
     tokens = rows_of(SyntheticUPDataset(data, tokenizer), 400).flatten()
@@ -32,7 +32,7 @@ def test_special_tokens_are_never_produced(
     assert len(tokens.unique()) == 256
 
 
-def test_printable_rows_are_printable(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer) -> None:
+def test_printable_rows_are_printable(small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast) -> None:
     data = dataclasses.replace(small_data, tokens="printable", alphabet_size=97, alphabet="permuted")
     text = tokenizer.decode(rows_of(SyntheticUPDataset(data, tokenizer), 200).flatten())
     assert len(set(text)) == 97 and all(c in "\t\n" or 32 <= ord(c) < 127 for c in text)
@@ -148,7 +148,9 @@ def test_curriculum_changes_the_machines_at_its_step(small_data: SyntheticUPConf
     assert seen == [["uniform"]] * 5 + [["constant"]] * 3
 
 
-def test_what_is_not_judged_is_shown_but_has_no_label(small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer) -> None:
+def test_what_is_not_judged_is_shown_but_has_no_label(
+    small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast
+) -> None:
     """Procedural rows: labels are -100 on questions and the token elsewhere, through the buffer and the alphabet."""
     data = dataclasses.replace(small_data, machines="procedural", num_resets=0, alphabet="permuted")
     dataset = SyntheticUPDataset(data, tokenizer)
@@ -280,7 +282,7 @@ def test_workers_are_refused(small_data: SyntheticUPConfig) -> None:
 
 
 def test_stock_trainer_takes_the_stream(
-    small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, make_model, tmp_path
+    small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast, make_model, tmp_path
 ) -> None:
     """Under a stock Trainer the stream enriches itself; its rounds are those of the rows it served."""
     dataset = SyntheticUPDataset(small_data, tokenizer)

@@ -15,10 +15,11 @@ import torch
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 from torch.utils.data import DataLoader
-from transformers import ByT5Tokenizer, DataCollatorForLanguageModeling, Trainer, TrainingArguments
+from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.commands import export
+from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.stream.export import Export, draw_rows
 from tests.conftest import ROOT
 from tests.hub_server import HubServer
@@ -46,7 +47,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_shards_are_streams_of_their_own(exported: Path, tokenizer: ByT5Tokenizer, tmp_path: Path) -> None:
+def test_shards_are_streams_of_their_own(exported: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """Shard k holds the rows of the stream of rank k, as tokens of the tokenizer in 16 bits."""
     data = load_dataset(str(exported), split="train", cache_dir=str(tmp_path))
     assert data.num_rows == 250 and str(data.features["input_ids"]) == "List(Value('int16'), length=32)"
@@ -95,12 +96,14 @@ def test_a_killed_export_goes_on(run_recipe, tmp_path: Path) -> None:
     assert shards(tmp_path / "killed") == shards(tmp_path / "whole")
 
 
-def export_of(folder: Path, tokenizer: ByT5Tokenizer, rows: int = 250, rows_per_shard: int = 100, **changes) -> Export:
+def export_of(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, rows: int = 250, rows_per_shard: int = 100, **changes
+) -> Export:
     config = dataclasses.replace(SyntheticUPConfig.from_pretrained(folder), **changes)
     return Export(config, tokenizer, folder, rows, rows_per_shard)
 
 
-def test_shards_of_other_settings_are_refused(exported: Path, tokenizer: ByT5Tokenizer) -> None:
+def test_shards_of_other_settings_are_refused(exported: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     assert export_of(exported, tokenizer).missing_shards() == {}
     assert export_of(exported, tokenizer, rows=320).missing_shards() == {2: 100, 3: 20}
     with pytest.raises(ValueError, match=r"--output: .*train-00000.parquet.*stream_seed \(was 0, now 1\)"):
@@ -108,7 +111,7 @@ def test_shards_of_other_settings_are_refused(exported: Path, tokenizer: ByT5Tok
     with pytest.raises(ValueError, match=r"rows_per_shard \(was 100, now 50\)"):
         export_of(exported, tokenizer, rows_per_shard=50).missing_shards()
     with pytest.raises(ValueError, match=r"tokenizer \(was"):
-        other = ByT5Tokenizer(extra_ids=0)
+        other = build_tokenizer("byte")
         other.add_tokens(["abc"])
         export_of(exported, other).missing_shards()
     for fewer in (240, 120):
@@ -158,6 +161,16 @@ def test_the_stock_trainer_learns_from_the_files(exported: Path, make_model, tok
 
 
 @pytest.mark.slow
+def test_the_cards_tokenizer_is_the_one_of_the_rows(exported: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """The card's code, with nothing of this package, up to the model that it goes on to make."""
+    code = DatasetCard.load(exported / "README.md").text.split("```python\n")[2].split("config = ")[0]
+    assert "hf_universal_pretrain" not in code
+    made: dict = {}
+    exec(code, made)
+    assert made["tokenizer"].backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+    assert made["tokenizer"]("a </s>")["input_ids"] == [byte + 3 for byte in b"a </s>"]
+
+
 def test_card_tells_how_to_make_the_rows_again(exported: Path, run_recipe, tmp_path: Path) -> None:
     card = DatasetCard.load(exported / "README.md")
     assert card.data.license == "apache-2.0" and card.data.size_categories == "n<1K"
@@ -171,7 +184,9 @@ def test_card_tells_how_to_make_the_rows_again(exported: Path, run_recipe, tmp_p
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_to_hf_streams_the_same_rows(workers: int, small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer) -> None:
+def test_to_hf_streams_the_same_rows(
+    workers: int, small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast
+) -> None:
     """Afresh from the seed; with workers, each serves a stream of its own rank."""
     stream = SyntheticUPDataset(small_data, tokenizer)
     next(iter(stream))

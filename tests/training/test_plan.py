@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import ByT5Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from hf_universal_pretrain import SyntheticUPConfig, UPConfig
 from hf_universal_pretrain.machines import build_family
@@ -22,7 +22,7 @@ from tests.models.test_build import SMALL
         ("qwen3", f"{SMALL},num_attention_heads=2,num_key_value_heads=2,intermediate_size=64,head_dim=16"),
     ],
 )
-def test_training_flops_against_a_counter(name: str, overrides: str, tokenizer: ByT5Tokenizer) -> None:
+def test_training_flops_against_a_counter(name: str, overrides: str, tokenizer: PreTrainedTokenizerFast) -> None:
     """Within 2 % of what torch counts, forward and backward; eager attention reads all of the context."""
     model = build_model(build_config(name, tokenizer, overrides), 0)
     model.set_attn_implementation("eager")
@@ -52,7 +52,7 @@ def test_generation_flops_against_a_counter(cell: str, small_data: SyntheticUPCo
 
 
 def test_plan_counts_what_the_run_will_do(
-    small_data: SyntheticUPConfig, tokenizer: ByT5Tokenizer, tmp_path: Path
+    small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     model = build_model(build_config("gpt2", tokenizer, "n_layer=1,n_embd=16,n_head=1"), 0, empty=True)
     args = UPConfig(
