@@ -26,8 +26,8 @@ GROUPS = {
     ),
     "machines": (
         "machines", "family", "complexity", "target_acceptance", "curriculum", "num_layers", "hidden_size",
-        "embedding_scale", "gain_range", "gain_law", "temperature_range", "conditioning", "machines_per_round",
-        "redraw_every",
+        "embedding_scale", "gain_range", "gain_law", "temperature_range", "entropy_range", "own_symbols_range",
+        "conditioning", "machines_per_round", "redraw_every",
     ),
     "data": (
         "train_file", "dataset", "text_column", "context_length", "alphabet_size", "alphabet", "tokens", "seed_length",
@@ -41,9 +41,9 @@ GROUPS = {
         "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint",
     ),
     "measuring": (
-        "text", "eval_text", "eval_file", "windows", "eval_windows", "probes", "probe_windows", "eval_probes",
-        "eval_strategy", "eval_steps", "eval_on_start", "per_device_eval_batch_size", "early_stopping_patience",
-        "compare_with", "json",
+        "text", "eval_text", "eval_file", "windows", "eval_windows", "probes", "probe_windows", "eval_probes", "reach",
+        "eval_strategy", "eval_steps", "eval_on_start", "batch_size", "per_device_eval_batch_size",
+        "early_stopping_patience", "compare_with", "json",
     ),
     "Hub": ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy", "hub_token", "private", "license"),
 }  # fmt: skip

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from transformers import TrainingArguments
+
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.cli import COMMANDS
 from hf_universal_pretrain.commands import arguments
@@ -79,30 +81,43 @@ def sourced(text: str) -> str:
     return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
 
 
+def of_class(cls: type) -> list[str]:
+    """The paragraphs on a family in the docstrings of its file and its class, without what readers of code need."""
+    of_file = (sys.modules[cls.__module__].__doc__ or "").strip().split("\n\n")
+    of_family = (inspect.getdoc(cls) or "").split("\nArgs:")[0].strip().split("\n\n")
+    told = [*(of_file if len(of_file) > 1 else []), *of_family]
+    if len(of_file) > 1 and len(of_family) == 1:  # which says less than the file
+        told = of_file
+    skipped = ("Shape suffixes", "What makes it quick")
+    return [part.strip("\n") if part.startswith(" ") else " ".join(part.split()) for part in told if not part.startswith(skipped)]
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(shown(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def families() -> str:
-    """Each family: what its docstrings say, its settings with their values, a picture of rows."""
+    """Each class of families: what its docstrings say, a picture of rows of each family, settings with their values."""
     parts, of_the_stream = [], {field.name for field in dataclasses.fields(SyntheticUPConfig)}
-    for name in FAMILIES:
-        family = build_family(name, SyntheticUPConfig())
-        cls, module = type(family), sys.modules[type(family).__module__]
-        docstring = inspect.getdoc(cls) or ""
-        told = docstring.split("\nArgs:")[0].strip().split("\n\n")
-        of_the_file = first_paragraph(module.__doc__)
-        reads = "It reads its condition, so a row of the buffer deepens." if family.reads_condition else ""
-        parts += [f"### `{name}`", "", sourced(of_the_file), ""]
-        parts += [sourced(" ".join(paragraph.split())) + "\n" for paragraph in told]
-        parts += [reads, ""] if reads else []
-        parts += [f"![Rows of {name}](images/families/{name}.png)", ""]
+    made = {name: build_family(name, SyntheticUPConfig()) for name in FAMILIES}
+    for cls in dict.fromkeys(type(family) for family in made.values()):
+        same = {name: family for name, family in made.items() if type(family) is cls}
+        parts += [f"### {', '.join(f'`{name}`' for name in same)}", ""]
+        for paragraph in of_class(cls):
+            parts += [paragraph if paragraph.startswith(" ") else sourced(paragraph), ""]
+        if cls.reads_condition:
+            parts += ["It reads its condition: a row of the buffer goes in, and a deeper one comes out.", ""]
+        for name in same:
+            parts += [f"![Rows of {name}](images/families/{name}.png)", ""]
         rows = []
-        for argument, text in described_arguments(docstring).items():
-            value = getattr(family, argument)
-            shown = " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) if isinstance(
-                value, (list, tuple)
-            ) else str(value)
-            flag = f" (`--{argument}`)" if argument in of_the_stream else ""
-            rows.append([f"`{argument}`{flag}", f"`{shown}`", sourced(text)])
+        for argument, text in described_arguments(inspect.getdoc(cls) or "").items():
+            values = dict.fromkeys(shown(getattr(family, argument)) for family in same.values())
+            flag = f"`{argument}` (`--{argument}`)" if argument in of_the_stream else f"`{argument}`"
+            rows.append([flag, ", ".join(f"`{value}`" for value in values), sourced(text)])
         if rows:
-            parts += [table(["setting", "value", "what it is"], rows), ""]
+            parts += [table(["setting", f"value ({', '.join(same)})" if len(same) > 1 else "value", "what it is"], rows), ""]
     return "\n".join(parts).rstrip()
 
 
@@ -152,12 +167,14 @@ def settings() -> str:
     """All flags of this package and the training arguments that `-h` shows, in its groups."""
     commands = {command: flags_of(command) for command in COMMANDS}
     ours = {name for _, docs, _ in commands.values() for name in docs}
+    stock = {field.name for field in dataclasses.fields(TrainingArguments)}
     groups = {title: [name for name in names if name != "config"] for title, names in GROUPS.items()}
     placed = {name for names in groups.values() for name in names}
     for actions, docs, _ in commands.values():
-        groups["this command"] += [
-            name for name in actions if name in docs and name not in placed | set(groups["this command"])
-        ]
+        for name in actions:
+            if name in docs and name not in placed | stock | set(groups["this command"]):
+                groups["this command"].append(name)
+    groups["one command alone"] = groups.pop("this command")
     parts = []
     for title, names in groups.items():
         rows = []
@@ -174,8 +191,7 @@ def settings() -> str:
             for (default, text), those in by_text.items():
                 rows.append([f"`--{name}`", default, text, ", ".join(those)])
         if rows:
-            heading = "Only some commands" if title == "this command" else title[0].upper() + title[1:]
-            parts += [f"## {heading}", "", table(["flag", "default", "what it does", "commands"], rows), ""]
+            parts += [f"## {title[0].upper() + title[1:]}", "", table(["flag", "default", "what it does", "commands"], rows), ""]
     return "\n".join(parts).rstrip()
 
 
