@@ -63,7 +63,7 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _stock_docs() -> dict[str, str]:
+def stock_docs() -> dict[str, str]:
     """The first sentence on each argument in the docstring of `TrainingArguments`."""
     argument = re.compile(r"^ +(\w+) ?\(.*\):\n +(.+(?:\n {12,}\S.*)*)", re.MULTILINE)
     found = argument.findall(inspect.getdoc(TrainingArguments) or "")
@@ -82,7 +82,7 @@ def help_text(
         required: flags that have no default.
         everything: all flags of `TrainingArguments` too.
     """
-    docs = {"config": _CONFIG, **_stock_docs()}
+    docs = {"config": _CONFIG, **stock_docs()}
     for cls in dataclasses:
         docs |= field_docs(cls)
     stock = {field.name for field in fields(TrainingArguments)}

@@ -23,10 +23,10 @@ from unittest.mock import patch
 
 from transformers import TrainingArguments
 
-from hf_universal_pretrain import SyntheticUPConfig
+from hf_universal_pretrain import SyntheticUPConfig, UPConfig
 from hf_universal_pretrain.cli import COMMANDS
 from hf_universal_pretrain.commands import arguments
-from hf_universal_pretrain.commands.help import GROUPS, field_docs
+from hf_universal_pretrain.commands.help import GROUPS, field_docs, stock_docs
 from hf_universal_pretrain.machines import FAMILIES, build_family
 
 
@@ -89,7 +89,11 @@ def of_class(cls: type) -> list[str]:
     if len(of_file) > 1 and len(of_family) == 1:  # which says less than the file
         told = of_file
     skipped = ("Shape suffixes", "What makes it quick")
-    return [part.strip("\n") if part.startswith(" ") else " ".join(part.split()) for part in told if not part.startswith(skipped)]
+    return [
+        part.strip("\n") if part.startswith(" ") else " ".join(part.split())
+        for part in told
+        if not part.startswith(skipped)
+    ]
 
 
 def shown(value: Any) -> str:
@@ -99,7 +103,7 @@ def shown(value: Any) -> str:
 
 
 def families() -> str:
-    """Each class of families: what its docstrings say, a picture of rows of each family, settings with their values."""
+    """Each class of families: what its docstrings say, pictures of rows, settings with their values."""
     parts, of_the_stream = [], {field.name for field in dataclasses.fields(SyntheticUPConfig)}
     made = {name: build_family(name, SyntheticUPConfig()) for name in FAMILIES}
     for cls in dict.fromkeys(type(family) for family in made.values()):
@@ -117,7 +121,10 @@ def families() -> str:
             flag = f"`{argument}` (`--{argument}`)" if argument in of_the_stream else f"`{argument}`"
             rows.append([flag, ", ".join(f"`{value}`" for value in values), sourced(text)])
         if rows:
-            parts += [table(["setting", f"value ({', '.join(same)})" if len(same) > 1 else "value", "what it is"], rows), ""]
+            parts += [
+                table(["setting", f"value ({', '.join(same)})" if len(same) > 1 else "value", "what it is"], rows),
+                "",
+            ]
     return "\n".join(parts).rstrip()
 
 
@@ -129,8 +136,8 @@ def family_names() -> str:
 # ---- Settings ----
 
 EXAMPLES = {  # a command line without which a command has no defaults to tell
-    "pretrain": "--model gpt2", "finetune": "--model MODEL", "evaluate": "--model MODEL", "inspect": "--output_dir DIR",
-    "export": "", "compare": "",
+    "pretrain": "--model gpt2", "finetune": "--model MODEL", "evaluate": "--model MODEL",
+    "inspect": "--output_dir DIR", "export": "", "compare": "",
 }  # fmt: skip
 
 
@@ -168,6 +175,7 @@ def settings() -> str:
     commands = {command: flags_of(command) for command in COMMANDS}
     ours = {name for _, docs, _ in commands.values() for name in docs}
     stock = {field.name for field in dataclasses.fields(TrainingArguments)}
+    from_stock = stock_docs() | field_docs(UPConfig)
     groups = {title: [name for name in names if name != "config"] for title, names in GROUPS.items()}
     placed = {name for names in groups.values() for name in names}
     for actions, docs, _ in commands.values():
@@ -182,8 +190,7 @@ def settings() -> str:
             holders = {c: (a[name], d.get(name, ""), name in r) for c, (a, d, r) in commands.items() if name in a}
             by_text: dict[tuple[str, str], list[str]] = {}
             for command, (action, text, required) in holders.items():
-                if name in ours and not text:  # another command has a setting of that name
-                    text = next(t for _, t, _ in holders.values() if t)
+                text = text or from_stock.get(name) or "?"
                 choices = [str(choice) for choice in action.choices or ()]
                 if name in ours and 1 < len(choices) <= 12 and not all(f"'{choice}'" in text for choice in choices):
                     text = f"{text} One of {', '.join(f'`{choice}`' for choice in choices)}."
@@ -191,7 +198,12 @@ def settings() -> str:
             for (default, text), those in by_text.items():
                 rows.append([f"`--{name}`", default, text, ", ".join(those)])
         if rows:
-            parts += [f"## {title[0].upper() + title[1:]}", "", table(["flag", "default", "what it does", "commands"], rows), ""]
+            parts += [
+                f"## {title[0].upper() + title[1:]}",
+                "",
+                table(["flag", "default", "what it does", "commands"], rows),
+                "",
+            ]
     return "\n".join(parts).rstrip()
 
 
