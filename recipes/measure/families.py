@@ -118,7 +118,7 @@ def main() -> None:
     path = Path(script.json)
     results = json.loads(path.read_text()) if path.is_file() else {"arms": {}}
     results |= {
-        "command": "python recipes/families.py " + " ".join(sys.argv[1:]),
+        "command": mask_command(["recipes/families.py", *sys.argv[1:]]),
         "model": "recipes/configs/quickstart.yaml", "tokens": script.steps * 8 * 256, "band": script.band,
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
     }  # fmt: skip
