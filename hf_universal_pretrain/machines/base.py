@@ -39,9 +39,6 @@ class MachineFamily(ABC):
 
     alphabet_size: int = 256
 
-    reads_condition: ClassVar[bool]
-    """Whether a row depends on its condition, and so deepens what is in the buffer."""
-
     judges_all: ClassVar[bool] = True
     """Whether a model is judged on every symbol (see `Machines.generate`)."""
 
@@ -51,6 +48,11 @@ class MachineFamily(ABC):
     @abstractmethod
     def draw(self, num_rows: int, generator: torch.Generator) -> Machines:
         """Draws the machines of a round that will generate `num_rows` rows, on the device of `generator`."""
+
+    @property
+    @abstractmethod
+    def reads_condition(self) -> bool:
+        """Whether a row depends on its condition, and so deepens what is in the buffer."""
 
     @property
     @abstractmethod

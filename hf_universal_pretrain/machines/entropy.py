@@ -4,10 +4,11 @@ A random network at a fixed temperature is dead, or noise, more often than not. 
 takes the most likely symbol, times a small one writes noise; in between lies a factor at which the next symbol has any
 entropy that is asked for. It is found while the machine writes a trial run, by stochastic approximation (Robbins and
 Monro 1951): the factor goes up when the choice is more random than it should be, and down when it is less, by steps
-that become smaller. (Bisection over runs takes ten times as long and is no closer.)
+that become smaller. (Bisection over such runs took five times as long.)
 
-The factor goes on following, slowly, in each row that is written. Without that, rows fall into traps, a symbol that
-excites itself or a fixed point, and what is left of them teaches nothing.
+The factor goes on following, slowly, in each row that is written. Without that, whichever way the factor was found,
+about one machine in ten is off by more than .15 bits, and rows fall into traps, a symbol that excites itself or a
+fixed point, and teach nothing from there on.
 
 Shape suffixes: M machines, R rows of one machine, T time, K outputs.
 """
@@ -25,9 +26,8 @@ from hf_universal_pretrain.machines.draws import inverse_cdf, log_uniform_int, r
 
 TRIAL_ROWS = 16
 TRIAL_STEPS = 192
-FIRST_RATE = (
-    0.5  # octaves of the factor for each bit that a choice is off; the entropy goes by some 1.5 bits an octave
-)
+# Rates are octaves of the factor for each bit that a choice is off; an octave makes some 1.5 bits.
+FIRST_RATE = 0.5
 FULL_RATE_STEPS = 16  # then the rate falls as 1 / t
 LASTING_RATE = 1 / 32  # in the rows that are kept: a factor forgets where it was in some 20 symbols
 MOST_OF_ALL = 0.8  # a target is cut to this share of the entropy of independent symbols

@@ -202,7 +202,7 @@ class RecurrentMachines:
         conditions_TMR = (conditions[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
         network = _Network(self, per_machine)
         choice = None
-        if self.symbols is not None:
+        if self.symbols is not None and self.entropy is not None:
             choice = Choice(OwnSymbols(self.symbols, self.head_bias, self.entropy), per_machine)
         aligned = self.family.conditioning == "aligned"
         sample = self.family.temperature_range[0] > 0 or choice is not None

@@ -10,7 +10,7 @@ Shape suffixes: M machines, V words.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ class TwoClocksFamily(MachineFamily):
     def pooled(self) -> Self:
         return replace(self, words=self.pool_words)
 
-    def _network(self, **settings: object) -> RecurrentFamily:
+    def _network(self, **settings: Any) -> RecurrentFamily:
         return RecurrentFamily(
             cell=self.network, num_layers=1, hidden_size=self.units, gain_range=self.network_gain_range,
             conditioning="none", machines_per_round=self.machines_per_round, **settings,
@@ -99,6 +99,7 @@ class TwoClocksFamily(MachineFamily):
         """Draws min(machines_per_round, num_rows) pairs, and has their words spelled."""
         machines, device = min(self.machines_per_round, num_rows), generator.device
         quick = self.quick.draw(machines, generator)
+        assert quick.symbols is not None, "an entropy is set"
         # blank and marks: what is no letter, if there is such
         free = torch.rand(machines, self.alphabet_size, generator=generator, device=device)
         free.scatter_(1, quick.symbols, -1.0)
@@ -147,5 +148,7 @@ class TwoClocks(RecurrentMachines):
         words = super().generate(first, first.expand(-1, count + 1), generator)[:, 1:]
         share = equal_shares(rows, len(self.gain), device)
         machine = torch.arange(share.shape[0], device=device).repeat_interleave(share.shape[1])[:rows]
-        vocabulary = (self.spelling, self.word_length, self.mark_chance, self.blank, self.marks)
-        return spell_out(words, length, *(tensor[machine] for tensor in vocabulary), generator)
+        return spell_out(
+            words, length, self.spelling[machine], self.word_length[machine], self.mark_chance[machine],
+            self.blank[machine], self.marks[machine], generator,
+        )  # fmt: skip

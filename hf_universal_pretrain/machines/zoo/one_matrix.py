@@ -148,16 +148,18 @@ class RandomNetworks:
         condition = conditions[share].permute(2, 0, 1).contiguous()
         uniform = torch.rand(length, machines, each, 1, generator=generator, device=seeds.device)
         network = _Network(self, each)
-        choice = Choice(OwnSymbols(self.symbols, self.bias, self.entropy), each) if self.symbols is not None else None
+        choice = None
+        if self.symbols is not None and self.bias is not None and self.entropy is not None:
+            choice = Choice(OwnSymbols(self.symbols, self.bias, self.entropy), each)
         for t in range(length - 1):
             state = network.step(output[t], condition[t])
             if t + 1 < seeds.shape[1]:
                 continue
             logits = torch.bmm(state, self.head)
-            if choice is not None:
-                output[t + 1] = choice(_unit(logits) * self.sharpness, uniform[t])
-            elif self.sharpness is None:
+            if self.sharpness is None:
                 output[t + 1] = logits.argmax(-1)
+            elif choice is not None:
+                output[t + 1] = choice(_unit(logits) * self.sharpness, uniform[t])
             else:
                 # a linear state is larger than a tanh one: the sharpness is that of the logits as they are
                 logits *= self.sharpness / logits.std(-1, keepdim=True)
