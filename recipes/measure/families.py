@@ -28,6 +28,7 @@ from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import environment, usage_errors
 from hf_universal_pretrain.machines import FAMILIES, Band
+from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.stream.figures import stream_figures
 
 
