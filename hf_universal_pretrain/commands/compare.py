@@ -26,12 +26,14 @@ results, and tried again next time. Arms that `--only` leaves out keep the runs 
 """
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -41,10 +43,12 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import TrainingArguments
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import environment, hub_errors, usage_errors
+from hf_universal_pretrain.commands.child import last_words, start, told, told_before
+from hf_universal_pretrain.commands.endings import hub_errors, usage_errors
+from hf_universal_pretrain.masking import mask, mask_command, mask_values
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
@@ -61,6 +65,8 @@ from hf_universal_pretrain.text import deal_out, read_text
 
 
 METRIC = "eval_held_out_bits_per_byte"
+ARM_NAME = re.compile(r"\w[\w.-]*")
+GO_ON = ("--resume_from_checkpoint", "auto", "--disable_tqdm", "true")
 ARM_KEYS = {"pretrain", "text", "weights_of", "shuffle_weights", "model", "finetune"}
 
 
@@ -124,6 +130,8 @@ class ScriptArguments:
             mappings[name] = value
         self.specs, self.pretrain_flags, self.finetune_flags = mappings.values()
         for arm, spec in self.specs.items():
+            if not ARM_NAME.fullmatch(arm) or arm.startswith(("architecture", "texts")):
+                raise ValueError(f"--arms: {arm!r} is no name for a folder: use letters, digits, '_', '-' and '.'")
             if not isinstance(spec, dict) or not spec.keys() <= ARM_KEYS:
                 raise ValueError(f"--arms: {arm} must be a mapping with keys among {', '.join(sorted(ARM_KEYS))}")
             if spec.get("weights_of", arm) not in self.specs or spec.get("weights_of") == arm:
@@ -152,6 +160,8 @@ class Experiment:
         self.starts_runs = True
         self.under_way: set[subprocess.Popen[bytes]] = set()
         self.locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
+        self.texts: dict[str, Path] = {}
+        self.architecture = self.root / "architecture"
 
     # ---- What all arms share ----
 
@@ -170,19 +180,20 @@ class Experiment:
             raise ValueError("--train_file: it is too short to be dealt out: give at least a hundred kilobytes")
         texts.mkdir(parents=True, exist_ok=True)
         for name, text in dealt.items():
-            (texts / f"{name}.txt").write_bytes(text)
-        config.save_pretrained(self.root / "architecture")
-        tokenizer.save_pretrained(self.root / "architecture")
+            # another text has another name, so that the flags of runs with it differ
+            self.texts[name] = texts / f"{name}-{zlib.crc32(text):08x}.txt"
+            self.texts[name].write_bytes(text)
+        self.architecture = _save_by_content(config, tokenizer, self.root)
 
     # ---- Runs ----
 
     def run(self, folder: Path, command: str, settings: dict[str, Any]) -> Path:
         """Runs a command in a folder, unless it has ended there before."""
-        name, flags = folder.relative_to(self.root), words(settings)
+        name, flags = folder.relative_to(self.root), told(settings)
         with self.locks[folder]:
-            told = json.loads((folder / "flags.json").read_text()) if (folder / "flags.json").is_file() else flags
-            if told != flags:
-                other = " ".join(word for word in told if word not in flags)
+            before = told_before(folder)
+            if before not in (None, flags):
+                other = " ".join(word for word in before or [] if word not in flags)
                 raise Failed(f"{name} was begun with other flags ({other}): delete the folder to run it anew")
             if (folder / "eval_results.json").is_file():
                 return folder
@@ -191,23 +202,15 @@ class Experiment:
             if not list(folder.glob("checkpoint-*")):
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "flags.json").write_text(json.dumps(flags, indent=1) + "\n")
-            called = [sys.executable, "-m", "hf_universal_pretrain", command, "--output_dir", str(folder), *flags]
-            called += ["--resume_from_checkpoint", "auto", "--disable_tqdm", "true"]
             began = time.perf_counter()
-            with open(folder / "run.log", "a", encoding="utf-8") as log:
-                log.write(" ".join(called) + "\n")
-                log.flush()
-                process = subprocess.Popen(
-                    called, stdout=log, stderr=subprocess.STDOUT, env=environment(self.script.threads)
-                )
-                self.under_way.add(process)
-                status = process.wait()
-                self.under_way.remove(process)
+            process = start(folder, command, settings, self.script.threads, GO_ON)
+            self.under_way.add(process)
+            status = process.wait()
+            self.under_way.remove(process)
             if not self.starts_runs:
                 raise NotRun(name)
             if status:
-                raise Failed(f"{name}: {command} ended with status {status}: {last_words(folder)}")
+                raise Failed(f"{name}: {command} ended with status {status}: {mask(last_words(folder))}")
             self.bar.write(f"{name}: {time.perf_counter() - began:.0f} s")
             return folder
 
@@ -228,25 +231,27 @@ class Experiment:
             return self.shuffled(source, folder, seed) if spec.get("shuffle_weights") else source
         common = {**script.pretrain_flags, **spec.get("pretrain", {})}
         common = {"save_strategy": "steps", "save_steps": 0.5, "save_total_limit": 1, "eval_strategy": "no"} | common
-        common |= {"context_length": script.context_length, "seed": seed, "model": self.root / "architecture"}
+        common |= {"context_length": script.context_length, "seed": seed, "model": self.architecture}
         if spec.get("text"):
             known = {f.name for f in fields(TrainingArguments)} | {"context_length", "model"}
             flags = {key: value for key, value in common.items() if key in known}
-            texts = {"train_file": self.root / "texts/other.txt", "eval_file": self.root / "texts/sweep.txt"}
+            texts = {"train_file": self.texts["other"], "eval_file": self.texts["sweep"]}
             return self.run(folder, "finetune", {**flags, **texts, "from_scratch": True, "eval_on_start": False})
         if "pretrain" in spec:
-            flags = {"tokenizer": self.root / "architecture", "stream_seed": seed, "eval_on_start": False, **common}
+            flags = {"tokenizer": self.architecture, "stream_seed": seed, "eval_on_start": False, **common}
             return self.run(folder, "pretrain", flags)
-        return self.root / "architecture"
+        return self.architecture
 
     def shuffled(self, source: Path, folder: Path, seed: int) -> Path:
         """The folder of a model with the weights of another, shuffled."""
         with self.locks[folder]:
-            if not (folder / "config.json").is_file():
+            if not folder.is_dir():
                 model = load_model(str(source))
                 shuffle_weights(model, seed)
-                build_tokenizer(str(source)).save_pretrained(folder)
-                model.save_pretrained(folder)
+                new = folder.with_name(f"{folder.name}.new")  # what is half written is never taken for it
+                build_tokenizer(str(source)).save_pretrained(new)
+                model.save_pretrained(new)
+                new.rename(folder)
             return folder
 
     def stage_two(self, arm: str, seed: int, rate: float, sweep: bool) -> Path:
@@ -256,9 +261,9 @@ class Experiment:
         name = f"sweep/rate-{rate:g}" if sweep else f"seed-{seed}/rate-{rate:g}"
         flags = {"eval_strategy": "steps", "eval_steps": 0.05, "eval_windows": 100, "save_total_limit": 1}
         flags |= {"save_strategy": "steps", "save_steps": 0.5, **script.finetune_flags, **spec.get("finetune", {})}
-        flags |= {"model": before, "train_file": self.root / "texts/train.txt", "seed": seed, "learning_rate": rate}
-        flags |= {"eval_file": self.root / f"texts/{'sweep' if sweep else 'held_out'}.txt"}
-        flags |= {"context_length": script.context_length, "from_scratch": before == self.root / "architecture"}
+        flags |= {"model": before, "train_file": self.texts["train"], "seed": seed, "learning_rate": rate}
+        flags |= {"eval_file": self.texts["sweep" if sweep else "held_out"]}
+        flags |= {"context_length": script.context_length, "from_scratch": before == self.architecture}
         if sweep:
             flags |= {"max_steps": script.sweep_steps, "eval_steps": 0.5, "save_strategy": "no"}
         folder = self.run(self.root / arm / name, "finetune", flags)
@@ -301,19 +306,14 @@ class Experiment:
         return read_run(folder, before, METRIC, self.script.context_length)
 
 
-def words(flags: dict[str, Any]) -> list[str]:
-    """Flags as the words of a command line."""
-    made = []
-    for key, value in flags.items():
-        values = value if isinstance(value, list) else [value]
-        made += [f"--{key}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
-    return made
-
-
-def last_words(folder: Path) -> str:
-    """The last line that a run has printed."""
-    lines = (folder / "run.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1][-500:] if lines else "nothing was said"
+def _save_by_content(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, root: Path) -> Path:
+    """Saves an architecture in a folder with a name of its own, so that the flags of runs with another one differ."""
+    settings = {name: value for name, value in config.to_dict().items() if name != "transformers_version"}
+    content = json.dumps([settings, sorted(tokenizer.get_vocab().items())], sort_keys=True, default=str)
+    folder = root / f"architecture-{zlib.crc32(content.encode()):08x}"
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def write_results(root: Path, script: ScriptArguments, measured: dict[str, dict[str, Any]]) -> str:
@@ -328,7 +328,8 @@ def write_results(root: Path, script: ScriptArguments, measured: dict[str, dict[
     settings |= {"pretrain": settings.pop("pretrain_flags"), "finetune": settings.pop("finetune_flags")}
     del settings["specs"]
     content = {
-        "command": "python recipes/compare.py " + " ".join(sys.argv[1:]), "judged": METRIC, "settings": settings,
+        "command": mask_command(["hf-up", "compare", *sys.argv[1:]]), "judged": METRIC,
+        "settings": mask_values(settings),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {script.threads} thread(s)",
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
         "arms": results,

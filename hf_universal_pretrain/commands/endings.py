@@ -20,6 +20,7 @@ from hf_universal_pretrain.errors import (
     first_line,
 )
 from hf_universal_pretrain.hub import push_or_explain
+from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.interrupts import StopOnSignal, command_line
@@ -34,7 +35,7 @@ def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
     """Prints `message` on stderr (on the first process of a machine, unless `from_any`) and ends this process."""
     kind = "error: " if status <= 2 else ""  # above: a signal
     if from_any or os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{os.path.basename(sys.argv[0])}: {kind}{message}", file=sys.stderr, flush=True)
+        print(f"{os.path.basename(sys.argv[0])}: {kind}{mask(message)}", file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 
