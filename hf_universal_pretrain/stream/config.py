@@ -42,9 +42,9 @@ class SyntheticUPConfig:
     machines: str = "context_tree=0.9,lstm=0.1"
     """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'.
     'language@64=0.6,language=0.4' has a pool: 64 languages that stay for the whole run, the same in every process
-    (those of language@16 are among them), and beside it new ones in each round. Families:
-    lstm, gru, rnn, reservoir, transformer, two_clocks, language, copies, rewrite, markov, hmm, context_tree, repeat, nca,
-    eca, dyck, shuffle_dyck, procedural, program, uniform, constant."""
+    (those of language@16 are among them), and beside it new ones in each round.
+    Families: lstm, gru, rnn, reservoir, transformer, two_clocks, language, copies, rewrite, markov, hmm,
+    context_tree, repeat, nca, eca, dyck, shuffle_dyck, procedural, program, uniform, constant."""
     complexity: str = ""
     """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row
     against that of noise (1: incompressible, near 0: constant). Empty: keep all."""
