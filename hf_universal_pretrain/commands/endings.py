@@ -129,7 +129,10 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 
 
 def _how_to_go_on(folder: str) -> str:
-    newest = newest_complete(folder)
+    try:
+        newest = newest_complete(folder)
+    except OSError as error:
+        return f"A checkpoint cannot be read ({error}); when it can, this goes on:\n  {command_line()}"
     saved = f"{newest} is complete; this goes on" if newest else "There is no complete checkpoint; this starts anew"
     return f"{saved}:\n  {command_line()}"
 
