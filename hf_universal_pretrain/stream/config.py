@@ -14,6 +14,7 @@ from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
 from hf_universal_pretrain.stream import presets
+from hf_universal_pretrain.stream.families import build_family, check_runs, family_texts, read_family_settings
 from hf_universal_pretrain.stream.presets import PRESETS
 from hf_universal_pretrain.stream.shares import parse_mixture, pool_of, rows_of_shares
 
@@ -30,6 +31,7 @@ class SyntheticUPConfig:
 
     Attributes:
         mixture: the shares of the parts of `machines`, such as `"lstm"` and `"language@64"`; they add up to 1.
+        family_settings: of `family`, by family and setting, as that family takes them.
         band: of `complexity`; None without one.
         stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
         stage_starts: the training steps at which they begin.
@@ -54,6 +56,10 @@ class SyntheticUPConfig:
     """Changes of machines and complexity during training, each a mapping such as '{at: 2000, machines:
     "lstm=0.5,nca=0.5", complexity: 0.3:0.9}' ('at' is a training step; a mixture stands in quotes; in YAML, a list of
     mappings). What a stage does not name stays as in the stage before."""
+    family: list[str] = field(default_factory=list)
+    """Settings of single families, as in 'lstm.hidden_size=64 lstm.gain_range=1,4 language.words=400' (in YAML a list
+    of these, or a mapping). A family's settings are the fields of its class in machines/. They stand before settings
+    without a family's name."""
     context_length: int = 512
     """Symbols (and so tokens) in a row."""
     alphabet_size: int = 256
@@ -114,6 +120,7 @@ class SyntheticUPConfig:
     """Seed of the machines and the buffer."""
 
     def __post_init__(self) -> None:
+        self._derive("family", family_texts(self.family))
         self._check_types()
         self._derive("mixture", parse_mixture(self.machines))
         for name, low in _AT_LEAST.items():
@@ -163,6 +170,9 @@ class SyntheticUPConfig:
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
                 "one: raise source_batch or drop the rarest family"
             )
+        self._derive("family_settings", read_family_settings(self.family))
+        for name in self.family_settings:
+            check_runs(name, build_family(name, self))
         starts, stages = self._stages()
         self._derive("stage_starts", starts)
         self._derive("stages", stages)
