@@ -56,7 +56,7 @@ def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
     """Pretrains the quickstart's model and returns its bits per byte on each text."""
     with tempfile.TemporaryDirectory() as folder:
         data = data_settings(arm)
-        flags = ["--preset=paper"] if arm == "paper" else []
+        flags = [f"--preset={'paper' if arm == 'paper' else 'zero_shot'}"]
         flags += [f"--machines={data.machines}", f"--complexity={data.complexity}"]
         flags += [f"--max_steps={script.steps}", f"--seed={seed}", f"--stream_seed={seed}", f"--output_dir={folder}"]
         flags += ["--lr_scheduler_kwargs", json.dumps({"num_decay_steps": int(0.3 * script.steps)})]
