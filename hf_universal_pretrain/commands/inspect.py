@@ -25,7 +25,7 @@ from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import usage_errors
 from hf_universal_pretrain.machines import Band
 from hf_universal_pretrain.stream.figures import RowFigures, buffer_figures, plot_buffer, plot_row_figures, summary
-from hf_universal_pretrain.stream.presets import PRESETS
+from hf_universal_pretrain.stream.presets import PRESETS, settings_of
 
 
 @dataclass
@@ -46,10 +46,7 @@ class ScriptArguments:
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     known = {f.name for f in dataclasses.fields(SyntheticUPConfig)}
-    settings = {key: value for key, value in PRESETS[asked.preset](1000, 8).items() if key in known}
-    if "machines" in asked.given:
-        settings.pop("curriculum", None)
-    return settings
+    return {key: value for key, value in settings_of(asked.preset, asked.given, 1000, 8).items() if key in known}
 
 
 def as_text(row: list[int]) -> str:

@@ -29,7 +29,7 @@ from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.folder import checkpoint_to_resume
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
 from hf_universal_pretrain.stream.config import DATA_CONFIG_NAME
-from hf_universal_pretrain.stream.presets import PRESETS
+from hf_universal_pretrain.stream.presets import PRESETS, settings_of
 from hf_universal_pretrain.text import interpreter_texts, read_named_texts
 from hf_universal_pretrain.training.plan import plan_table
 
@@ -51,7 +51,7 @@ class ScriptArguments:
     preset: str = field(default="warm_start", metadata={"choices": list(PRESETS)})
     """Settings that go together. 'warm_start': a start for training on real text (random languages, ever more of
     them); 'zero_shot': a model that predicts text it has never seen (new machines for every row); 'paper': the recipe
-    of arXiv 2506.20057. What is given beside it wins; --machines takes the place of the preset's curriculum."""
+    of arXiv 2506.20057. What is given beside it wins; with --machines and no --preset there is none."""
     eval_text: list[str] = field(default_factory=list)
     """Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's language reference
     and a module of its standard library."""
@@ -68,14 +68,12 @@ class ScriptArguments:
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this command differs from its dataclasses: it measures while it trains, and starts from a preset."""
-    changed = {
+    changed: dict[str, Any] = {
         "output_dir": f"out/{Path(asked.warm_start or asked.model or 'up').name}",
         "eval_strategy": "steps", "eval_steps": 0.1, "eval_on_start": True, "resume_from_checkpoint": "auto",
     }  # fmt: skip
     rows = asked.per_device_train_batch_size * asked.gradient_accumulation_steps
-    changed |= PRESETS[asked.preset](asked.max_steps, rows)
-    if "machines" in asked.given:
-        changed.pop("curriculum", None)
+    changed |= settings_of(asked.preset, asked.given, asked.max_steps, rows)
     if asked.warm_start:
         changed |= {"tokenizer": asked.warm_start, "output_dir": changed["output_dir"] + "-more"}
         changed |= settings_to_go_on_with(asked.warm_start)

@@ -53,6 +53,24 @@ def paper(max_steps: int, batch_size: int) -> dict[str, Any]:
 PRESETS = {"warm_start": warm_start, "zero_shot": zero_shot, "paper": paper}
 
 
+def settings_of(name: str, given: set[str], max_steps: int, batch_size: int) -> dict[str, Any]:
+    """The settings that a preset brings to a command line.
+
+    Machines that are given take the place of the preset's curriculum; where no preset is named beside them, they take
+    the place of the preset.
+
+    Args:
+        name: of the preset.
+        given: the settings that were given by name.
+        max_steps: of the run.
+        batch_size: rows a step, in a process.
+    """
+    if "machines" in given and "preset" not in given:
+        return {}
+    settings = PRESETS[name](max_steps, batch_size)
+    return {key: value for key, value in settings.items() if key != "curriculum" or "machines" not in given}
+
+
 def growing(stages: tuple[str, ...], max_steps: int) -> list[str]:
     """A curriculum that gives each mixture the same share of the steps; the first is where the run starts. Empty where
     there are fewer steps than stages."""

@@ -28,6 +28,7 @@ from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import environment, usage_errors
 from hf_universal_pretrain.machines import FAMILIES, Band
+from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.stream.figures import stream_figures
 
 
@@ -56,7 +57,7 @@ def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
     """Pretrains the quickstart's model and returns its bits per byte on each text."""
     with tempfile.TemporaryDirectory() as folder:
         data = data_settings(arm)
-        flags = ["--preset=paper"] if arm == "paper" else []
+        flags = [f"--preset={'paper' if arm == 'paper' else 'zero_shot'}"]
         flags += [f"--machines={data.machines}", f"--complexity={data.complexity}"]
         flags += [f"--max_steps={script.steps}", f"--seed={seed}", f"--stream_seed={seed}", f"--output_dir={folder}"]
         flags += ["--lr_scheduler_kwargs", json.dumps({"num_decay_steps": int(0.3 * script.steps)})]
@@ -118,7 +119,7 @@ def main() -> None:
     path = Path(script.json)
     results = json.loads(path.read_text()) if path.is_file() else {"arms": {}}
     results |= {
-        "command": "python recipes/measure/families.py " + " ".join(sys.argv[1:]),
+        "command": mask_command(["recipes/measure/families.py", *sys.argv[1:]]),
         "model": "recipes/configs/quickstart.yaml", "tokens": script.steps * 8 * 256, "band": script.band,
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
     }  # fmt: skip
