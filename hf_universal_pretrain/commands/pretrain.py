@@ -68,7 +68,7 @@ class ScriptArguments:
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this command differs from its dataclasses: it measures while it trains, and starts from a preset."""
-    changed = {
+    changed: dict[str, Any] = {
         "output_dir": f"out/{Path(asked.warm_start or asked.model or 'up').name}",
         "eval_strategy": "steps", "eval_steps": 0.1, "eval_on_start": True, "resume_from_checkpoint": "auto",
     }  # fmt: skip

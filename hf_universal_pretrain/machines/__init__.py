@@ -11,6 +11,7 @@ from hf_universal_pretrain.machines.language import LanguageFamily
 from hf_universal_pretrain.machines.markov import MarkovFamily
 from hf_universal_pretrain.machines.noise import NoiseFamily
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily
+from hf_universal_pretrain.machines.rewrite import RewriteFamily
 from hf_universal_pretrain.machines.two_clocks import TwoClocksFamily
 from hf_universal_pretrain.machines.zoo.automata import ElementaryAutomatonFamily, NeuralAutomatonFamily
 from hf_universal_pretrain.machines.zoo.dyck import DyckFamily
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Callable[..., MachineFamily]] = {
     "two_clocks": TwoClocksFamily,
     "language": LanguageFamily,
     "copies": CopyFamily,
+    "rewrite": RewriteFamily,
     "repeat": RepeatFamily,
     "nca": NeuralAutomatonFamily,
     "eca": ElementaryAutomatonFamily,

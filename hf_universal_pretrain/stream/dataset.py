@@ -27,7 +27,7 @@ HELD_OUT_RANK = 2**31 - 1  # of the stream that held-out rows come from: no proc
 COUNTS = ("step", "rounds", "rows_served", "tried", "kept")
 
 
-class SyntheticUPDataset(IterableDataset):
+class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
     """An endless stream of `{"input_ids", "labels"}`, each `(context_length,)` int64; labels are -100 where the model
     is not judged.
 

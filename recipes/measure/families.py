@@ -28,6 +28,7 @@ from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import environment, usage_errors
 from hf_universal_pretrain.machines import FAMILIES, Band
+from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.stream.figures import stream_figures
 
 
@@ -118,7 +119,7 @@ def main() -> None:
     path = Path(script.json)
     results = json.loads(path.read_text()) if path.is_file() else {"arms": {}}
     results |= {
-        "command": "python recipes/measure/families.py " + " ".join(sys.argv[1:]),
+        "command": mask_command(["recipes/measure/families.py", *sys.argv[1:]]),
         "model": "recipes/configs/quickstart.yaml", "tokens": script.steps * 8 * 256, "band": script.band,
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
     }  # fmt: skip
