@@ -55,7 +55,7 @@ def push_model(trainer: Trainer) -> None:
     if not args.push_to_hub:
         return
     with hub_errors():
-        address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
+        address = push_or_explain(trainer.push_to_hub, str(args.output_dir), str(args.hub_model_id))
     if args.process_index == 0:
         print(f"The model is on the Hub: {address}")
 
@@ -110,7 +110,7 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
         if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
             raise
         what, status = f"lost another process of this run, which has died ({first_line(error)})", 1
-    _exit(f"{what}. {_how_to_go_on(trainer.args.output_dir)}", status, from_any=status == 1)
+    _exit(f"{what}. {_how_to_go_on(str(trainer.args.output_dir))}", status, from_any=status == 1)
 
 
 @contextlib.contextmanager
@@ -120,7 +120,7 @@ def _bar_closed(trainer: Trainer) -> Iterator[None]:
         yield
     finally:
         progress = trainer.pop_callback(ProgressCallback)
-        if progress is not None and progress.training_bar is not None:
+        if isinstance(progress, ProgressCallback) and progress.training_bar is not None:
             progress.training_bar.close()
 
 

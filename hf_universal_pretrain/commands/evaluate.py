@@ -121,7 +121,8 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     for name in configs:
         with usage_errors(), hub_errors():
-            model = load_model(name).to(device)
+            model = load_model(name)
+            model.to(torch.device(device))  # type: ignore[arg-type]  # of a decorated method
         count = script.probe_windows
         figures = measure(model, tokenizers[name], windows, probes, length, count, script.batch_size)
         results[name] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_universal_pretrain.commands import child, compare
+from hf_universal_pretrain.commands import child, compare, experiment
 from tests.conftest import ROOT
 
 
@@ -63,9 +63,9 @@ def test_another_text_is_another_file_and_another_model_another_folder(tmp_path:
         script = compare.ScriptArguments(
             str(tmp_path / "out"), str(tmp_path / "t.txt"), arms, context_length=32, **changes
         )
-        experiment = compare.Experiment(script, None)
-        experiment.prepare()
-        return experiment.texts["train"], experiment.architecture
+        made = experiment.Experiment(script, None)
+        made.prepare()
+        return made.texts["train"], made.architecture
 
     first, again, other = prepared("It was the best of times.\n"), prepared("It was the best of times.\n"), None
     assert first == again
@@ -77,9 +77,9 @@ def test_another_text_is_another_file_and_another_model_another_folder(tmp_path:
 def test_shuffled_weights_that_were_cut_off_are_made_again(make_model, tmp_path: Path, monkeypatch) -> None:
     """Killed between the configuration and the weights."""
     script = compare.ScriptArguments(str(tmp_path), "t", json.dumps({"scratch": {}}))
-    experiment = compare.Experiment(script, None)
+    runs = experiment.Experiment(script, None)
     model = make_model()
-    compare.build_tokenizer("byte").save_pretrained(tmp_path / "source")
+    experiment.build_tokenizer("byte").save_pretrained(tmp_path / "source")
     model.save_pretrained(tmp_path / "source")
     before = tmp_path / "shuffled" / "seed-0" / "before"
 
@@ -90,8 +90,8 @@ def test_shuffled_weights_that_were_cut_off_are_made_again(make_model, tmp_path:
         with monkeypatch.context() as patch:
             patch.setattr(type(model), place, lambda self, folder: self.config.save_pretrained(folder) or killed())
             with pytest.raises(KeyboardInterrupt):
-                experiment.shuffled(tmp_path / "source", before, 0)
-    made = experiment.shuffled(tmp_path / "source", before, 0)
+                runs.shuffled(tmp_path / "source", before, 0)
+    made = runs.shuffled(tmp_path / "source", before, 0)
     assert (made / "model.safetensors").is_file() and (made / "config.json").is_file()
 
 
