@@ -20,7 +20,10 @@ class HubUnavailable(RuntimeError):
     """The Hub could not be reached or did not do its part; nothing that the caller asked for is wrong."""
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, with its kind where the message alone says little."""
-    line = str(error).strip().split("\n")[0]
-    return line if isinstance(error, (ValueError, OSError)) and line else f"{type(error).__name__}: {line}"
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without its full stop; after its kind where the message alone says
+    little."""
+    kind, line = type(error).__name__, str(error).strip().split("\n")[0].rstrip(".")
+    if not line:
+        return kind
+    return line if isinstance(error, (ValueError, OSError)) else f"{kind}: {line}"

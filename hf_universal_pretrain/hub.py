@@ -10,20 +10,18 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
-from huggingface_hub import HfApi, constants, get_token, hf_hub_download, set_client_factory
+from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.utils._http import default_client_factory
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils.hub import cached_file
 
-from hf_universal_pretrain.errors import HubUnavailable
+from hf_universal_pretrain.errors import HubUnavailable, first_line
 
 
 # what Trainer.push_to_hub leaves out of the final push
 NOT_PUSHED = ("_*", f"{PREFIX_CHECKPOINT_DIR}-*")
-_claimed: set[str] = set()
+_LOG_IN = "log in with `hf auth login`, set HF_TOKEN, or give"
 
 
 def hide_token(args: TrainingArguments) -> None:
@@ -36,18 +34,8 @@ def hide_token(args: TrainingArguments) -> None:
         os.environ["HF_TOKEN"], args.hub_token = args.hub_token, None
 
 
-def claim_model_repository(args: TrainingArguments) -> None:
-    """Creates the repository of a run, on the first process (see `claim_repository`); `hub_model_id` then has its full
-    name."""
-    hide_token(args)
-    if args.process_index == 0:
-        name = args.hub_model_id or Path(args.output_dir).absolute().name
-        args.hub_model_id = claim_repository(name, "model", args.hub_private_repo, "--hub_model_id", "--hub_token")
-
-
 def claim_repository(name: str, repo_type: str, private: bool | None, name_flag: str, token_flag: str) -> str:
-    """Creates a repository unless it exists, makes sure that it may be written to, and returns its full name. Does so
-    once in a process.
+    """Creates a repository unless it exists, makes sure that it may be written to, and returns its full name.
 
     From here on, a server that is silent for `HF_HUB_DOWNLOAD_TIMEOUT` seconds (60 unless that environment variable
     says otherwise) is given up on.
@@ -56,40 +44,47 @@ def claim_repository(name: str, repo_type: str, private: bool | None, name_flag:
         ValueError: if the name is not possible, or the token is missing, unknown or may not write; names the flag.
         HubUnavailable: if the Hub does not answer or fails.
     """
-    if name in _claimed:
-        return name
-    set_client_factory(_impatient_client)
-    log_in = f"log in with `hf auth login`, set HF_TOKEN, or give {token_flag}"
+    if get_token() is None:
+        raise ValueError(f"{token_flag}: pushing to the Hub needs a token: {_LOG_IN} {token_flag}")
+    _limit_waiting()
     api = HfApi()
     try:
-        if get_token() is None:
-            raise ValueError(f"{token_flag}: pushing to the Hub needs a token: {log_in}")
         full_name = api.create_repo(name, repo_type=repo_type, private=private, exist_ok=True).repo_id
         api.auth_check(full_name, repo_type=repo_type, write=True)  # one may create and exist without being writable
-    except HFValidationError as error:
-        raise ValueError(f"{name_flag}: {name!r} is not a name for a repository: {reason(error)}") from error
-    except OfflineModeIsEnabled as error:
-        raise ValueError("--push_to_hub: the environment variable HF_HUB_OFFLINE forbids it: unset it") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status == 401:
-            raise ValueError(f"{token_flag}: the Hub refuses the token ({reason(error)}): {log_in}") from error
-        if status == 403:
-            raise ValueError(
-                f"{token_flag}: the token may not write to {name} ({reason(error)}): give one that may, or another "
-                f"{name_flag}"
-            ) from error
-        if status in (400, 404):
-            raise ValueError(
-                f"{name_flag}: the Hub cannot make the repository {name} ({reason(error)}): give another name"
-            ) from error
-        raise HubUnavailable(_not_started(error)) from error
-    except ValueError:
-        raise
     except Exception as error:  # no connection, no answer: whatever the HTTP library calls it
-        raise HubUnavailable(_not_started(error)) from error
-    _claimed.add(full_name)
+        wrong = _what_is_wrong(error, name, name_flag, token_flag)
+        if wrong is not None:
+            raise ValueError(wrong) from error
+        raise HubUnavailable(
+            f"the Hub ({constants.ENDPOINT}) does not answer as it should: {reason(error)}. Nothing was written."
+        ) from error
     return full_name
+
+
+def _what_is_wrong(error: Exception, name: str, name_flag: str, token_flag: str) -> str | None:
+    """What is wrong with what was asked for, and the mend; None if it is the Hub that fails."""
+    why = reason(error)
+    if isinstance(error, HFValidationError):
+        return f"{name_flag}: {name!r} is not a name for a repository: {why}"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "--push_to_hub: the environment variable HF_HUB_OFFLINE forbids it: unset it"
+    match error.response.status_code if isinstance(error, HfHubHTTPError) else None:
+        case 401:
+            return f"{token_flag}: the Hub refuses the token ({why}): {_LOG_IN} {token_flag}"
+        case 403:
+            return (
+                f"{token_flag}: the token may not write to {name} ({why}): give one that may, or another {name_flag}"
+            )
+        case 400 | 404:
+            return f"{name_flag}: the Hub cannot make the repository {name} ({why}): give another name"
+    return None
+
+
+def _limit_waiting() -> None:
+    """The library's own HTTP client, but for its patience, which has no end."""
+    stock = get_session()
+    kind, hooks, patience = type(stock), stock.event_hooks, float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", 60))
+    set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=patience))
 
 
 def push_or_explain(push: Callable[[], object], folder: str | Path, repository: str, repo_type: str = "model") -> str:
@@ -127,7 +122,7 @@ def find_file(name: str | Path, filename: str) -> Path | None:
         OSError: if there is neither such a folder nor such a repository, or the Hub does not answer.
     """
     found = cached_file(str(name), filename, _raise_exceptions_for_missing_entries=False)
-    return found and Path(found)
+    return Path(found) if found else None
 
 
 def published_readme(repository: str, repo_type: str = "model") -> str | None:
@@ -139,20 +134,9 @@ def published_readme(repository: str, repo_type: str = "model") -> str | None:
         return None
 
 
-def _impatient_client() -> httpx2.Client:
-    client = default_client_factory()
-    client.timeout = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", 60))
-    return client
-
-
-def _not_started(error: Exception) -> str:
-    return f"the Hub ({constants.ENDPOINT}) does not answer as it should: {reason(error)}. Nothing was written."
-
-
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
-        said = " ".join((error.server_message or "").split())
-        return f"{error.response.status_code} {error.response.reason_phrase}" + (f", {said}" if said else "")
-    first = str(error).strip().split("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    """What went wrong, in one line; of the Hub's answers their status and what they say."""
+    if not isinstance(error, HfHubHTTPError):
+        return first_line(error)
+    said = " ".join((error.server_message or "").split())
+    return f"{error.response.status_code} {error.response.reason_phrase}" + (f", {said}" if said else "")

@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_universal_pretrain.models.encoding import encode
 
+from hf_universal_pretrain.errors import first_line
+
 
 def read_text(path: str, flag: str) -> bytes:
     """Reads a text file, unpacking `.gz`.
@@ -56,9 +58,8 @@ def read_dataset(name: str, column: str) -> bytes:
     try:
         return "\n\n".join(datasets.load_dataset(name, split="train")[column]).encode("utf-8")
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"--dataset: cannot read column {column!r} of split 'train' of {name!r} ({reason})"
+            f"--dataset: cannot read column {column!r} of split 'train' of {name!r} ({first_line(error)})"
         ) from error
 
 

@@ -48,8 +48,15 @@ from hf_universal_pretrain.commands.endings import environment, hub_errors, usag
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
-from hf_universal_pretrain.runs.comparison import Run, compare, markdown, read_curve, read_run, verdict
-from hf_universal_pretrain.runs.curves import plot_comparison
+from hf_universal_pretrain.runs.comparison import (
+    Run,
+    compare,
+    markdown,
+    plot_comparison,
+    read_curve,
+    read_run,
+    verdict,
+)
 from hf_universal_pretrain.text import deal_out, read_text
 
 
@@ -355,8 +362,7 @@ def main() -> None:
             except BaseException:  # interrupted: without this, the pool would go on to the end
                 experiment.stop()
                 raise
-    print(
-        f"{table}\n\n{verdicts(measured, script.reference)}\nThe results are in {experiment.root}/comparison.json, .md, .png"
-    )
+    print(f"{table}\n\n{verdicts(measured, script.reference)}")
+    print(f"The results are in {experiment.root}/comparison.json, .md and .png")
     if any(measured[arm]["failed"] for arm in chosen):
         raise SystemExit(1)

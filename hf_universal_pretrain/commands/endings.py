@@ -11,7 +11,7 @@ import psutil
 import torch
 from transformers import ProgressCallback, Trainer
 
-from hf_universal_pretrain.errors import HubUnavailable, RunFinished, SaveFailed, TrainingDiverged
+from hf_universal_pretrain.errors import HubUnavailable, RunFinished, SaveFailed, TrainingDiverged, first_line
 from hf_universal_pretrain.hub import push_or_explain
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
@@ -41,8 +41,11 @@ def hub_errors() -> Iterator[None]:
 
 
 def push_model(trainer: Trainer) -> None:
-    """The last thing that a recipe does: the whole output folder goes to the Hub, or exit status 1 and what to do."""
+    """The last thing that a command does: the whole output folder goes to the Hub, if it was asked for; exit status 1
+    and what to do if that fails."""
     args = trainer.args
+    if not args.push_to_hub:
+        return
     with hub_errors():
         address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
     if args.process_index == 0:
@@ -75,7 +78,8 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     that is not finite, a disk that is full, and another process of the run that died end it with one line and status
     1. All tell how to go on.
     """
-    folder = trainer.args.output_dir
+    if trainer.args.device.type == "cpu":
+        use_all_cores()
     stop = StopOnSignal()
     trainer.add_callback(stop)
     try:
@@ -95,9 +99,8 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     except RuntimeError as error:
         if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
             raise
-        first = str(error).strip().split("\n")[0]
-        what, status = f"lost another process of this run, which has died ({first})", 1
-    _exit(f"{what}. {_how_to_go_on(folder)}", status, from_any=status == 1)
+        what, status = f"lost another process of this run, which has died ({first_line(error)})", 1
+    _exit(f"{what}. {_how_to_go_on(trainer.args.output_dir)}", status, from_any=status == 1)
 
 
 @contextlib.contextmanager
@@ -117,11 +120,7 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 
 def _how_to_go_on(folder: str) -> str:
     newest = newest_complete(folder)
-    saved = (
-        "There is no complete checkpoint; this starts anew"
-        if newest is None
-        else f"{newest} is complete; this goes on"
-    )
+    saved = f"{newest} is complete; this goes on" if newest else "There is no complete checkpoint; this starts anew"
     return f"{saved}:\n  {command_line()}"
 
 

@@ -21,18 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedConfig
 
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import hub_errors, usage_errors
 from hf_universal_pretrain.evaluation import (
     choose_probes,
-    cut_windows,
+    cut_each,
+    measure,
     probe_entry,
-    probe_figures,
     text_entry,
-    text_figures,
     text_floors,
 )
 from hf_universal_pretrain.hub import find_file
@@ -100,10 +98,7 @@ def main() -> None:
             check_fits(build_model(config, seed=0, empty=True), tokenizers[name], length)
             if script.probes != ["none"]:
                 probes = choose_probes(script.probes, tokenizers[name], "--probes")
-        windows = {
-            name: cut_windows(text, length, script.windows, f"--text {name}")
-            for name, text in (texts or interpreter_texts()).items()
-        }
+        windows = cut_each(texts or interpreter_texts(), length, script.windows, "--text")
         tokens = {name: tokens_of(name) for name in configs}
 
     # ---- Measuring: windows, probes and floors are the same for all models ----
@@ -113,26 +108,27 @@ def main() -> None:
     for name in configs:
         with usage_errors(), hub_errors():
             model = load_model(name).to(device)
-        results[name] = {"judged": JUDGED, "texts": {}, "probes": {}}
+        count = script.probe_windows
+        figures = measure(model, tokenizers[name], windows, probes, length, count, script.batch_size)
+        results[name] = {
+            "judged": JUDGED,
+            "texts": {text: text_entry(figures["texts"][text], floors[text], w) for text, w in windows.items()},
+            "probes": {probe: probe_entry(found, probe, length, count) for probe, found in figures["probes"].items()},
+        }
         if tokens[name]:
             results[name]["synthetic_tokens"] = tokens[name]
-        for text, w in windows.items():
-            figures = text_figures(model, tokenizers[name], w, script.batch_size, f"Measuring {text}")
-            results[name]["texts"][text] = text_entry(figures, floors[text], w)
-        for probe in tqdm(probes, "Probes", delay=2, leave=False):
-            figures = probe_figures(model, tokenizers[name], probe, length, script.probe_windows, script.batch_size)
-            results[name]["probes"][probe] = probe_entry(figures, probe, length, script.probe_windows)
-        told = f" after {tokens[name]:,} synthetic tokens" if tokens[name] else ""
-        print(f"{name}{told}\n{texts_table(results[name]['texts'])}")
+        trained = f" after {tokens[name]:,} synthetic tokens" if tokens[name] else ""
+        print(f"{name}{trained}\n{texts_table(results[name]['texts'])}")
         if probes:
             print(probes_table(results[name]["probes"]))
 
     if script.json:
         path = Path(script.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        told = {"command": "python recipes/evaluate.py " + " ".join(sys.argv[1:]), "device": device}
-        told["versions"] = {
-            package: version(package) for package in ("torch", "transformers", "hf_universal_pretrain")
+        told = {
+            "command": "python recipes/evaluate.py " + " ".join(sys.argv[1:]),
+            "device": device,
+            "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
         }
         content = next(iter(results.values())) if len(results) == 1 else {"models": results}
         path.write_text(json.dumps({**told, **content}, indent=2) + "\n", encoding="utf-8")

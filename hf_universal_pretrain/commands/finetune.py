@@ -23,22 +23,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import (
-    hub_errors,
-    push_model,
-    train_and_finish,
-    usage_errors,
-    use_all_cores,
-)
+from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors
 from hf_universal_pretrain.evaluation import cut_windows
-from hf_universal_pretrain.hub import claim_model_repository
 from hf_universal_pretrain.models.build import build_model, check_fits, fit_config, load_model, read_config
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
-from hf_universal_pretrain.models.transfer import EMBEDDINGS, TAKES, transfer, transfer_table
+from hf_universal_pretrain.models.transfer import EMBEDDINGS, TAKES, Taken, transfer, transfer_table
 from hf_universal_pretrain.runs.folder import checkpoint_to_resume
 from hf_universal_pretrain.runs.history import read_history
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
@@ -88,6 +87,18 @@ class ScriptArguments:
     compare_with: list[str] = field(default_factory=list)
     """Folders of runs whose curves are drawn beside this one's."""
 
+    @property
+    def vocabulary_rows(self) -> str:
+        """`--embeddings`, or what it stands for."""
+        as_it_is = self.transfer == "all" and not self.tokenizer and self.pad_vocab_multiple_of == 1
+        return self.embeddings or ("keep" if as_it_is else "reinit")
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether the pretrained model is taken as it is."""
+        changed = self.from_scratch or self.transfer != "all" or self.tokenizer or self.pad_vocab_multiple_of != 1
+        return not changed and self.vocabulary_rows == "keep" and not self.rescale_norms
+
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this recipe differs from `TrainingArguments`."""
@@ -102,6 +113,55 @@ def defaults(asked: Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def callbacks(script: ScriptArguments, args: TrainingArguments) -> list[TrainerCallback]:
+    """Adam's moments of the pretraining, and an early stop, where they are asked for."""
+    made: list[TrainerCallback] = []
+    if script.keep_optimizer:
+        made.append(KeepOptimizerCallback(pretraining_optimizer(script.model)))
+    if script.early_stopping_patience:
+        if args.eval_strategy == "no":
+            raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy steps")
+        # the best model is loaded in the end, so there must be a checkpoint at each evaluation
+        args.load_best_model_at_end, args.save_strategy, args.save_steps = True, args.eval_strategy, args.eval_steps
+        args.restore_callback_states_from_checkpoint = True  # a run that goes on stays as patient as it was
+        made.append(EarlyStoppingCallback(script.early_stopping_patience))
+    return made
+
+
+def starting_model(script: ScriptArguments, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[Taken]]:
+    """The model that training starts from, its tokenizer, and what became of each weight where not all are taken."""
+    trust = script.trust_remote_code
+    old_tokenizer = build_tokenizer(script.model, "--model", trust)
+    if script.takes_all:
+        return load_model(script.model, trust_remote_code=trust), old_tokenizer, []
+    tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer
+    config = fit_config(read_config(script.model, trust), tokenizer, script.pad_vocab_multiple_of)
+    model = build_model(config, seed, trust_remote_code=trust)
+    if script.from_scratch:
+        return model, tokenizer, []
+    old = load_model(script.model, trust_remote_code=trust)
+    rows, rescale = script.vocabulary_rows, script.rescale_norms
+    return model, tokenizer, transfer(old, model, script.transfer, rows, old_tokenizer, tokenizer, seed, rescale)
+
+
+def texts(script: ScriptArguments) -> tuple[bytes, bytes]:
+    """The text to train on and the one to measure on."""
+    if script.dataset is not None:
+        text = read_dataset(script.dataset, script.text_column)
+    else:
+        text = read_text(script.train_file or "", "--train_file")
+    if script.eval_file:
+        return text, read_text(script.eval_file, "--eval_file")
+    return text[: -len(text) // 10], text[-len(text) // 10 :]
+
+
+def plan(script: ScriptArguments, parameters: int, rows: int, taken: list[Taken]) -> str:
+    """What is said before training starts."""
+    start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
+    told = f"Training {parameters:,} parameters from {start} on {rows:,} rows of text"
+    return told + (f"\nTaken from {script.model}:\n{transfer_table(taken)}" if taken else "")
+
+
 def main() -> None:
     script, args = parse_args((ScriptArguments, TrainingArguments), __doc__, defaults)
 
@@ -113,88 +173,33 @@ def main() -> None:
         at_least(0, "early_stopping_patience", script.early_stopping_patience)
         if (script.train_file is None) == (script.dataset is None):
             raise ValueError("give the training text with either --train_file or --dataset")
-        if script.early_stopping_patience:
-            if args.eval_strategy == "no":
-                raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy steps")
-            # the best model is loaded in the end, so there must be a checkpoint at each evaluation
-            args.load_best_model_at_end, args.save_strategy, args.save_steps = (
-                True,
-                args.eval_strategy,
-                args.eval_steps,
-            )
-            args.restore_callback_states_from_checkpoint = True  # a run that goes on stays as patient as it was
-        trust = script.trust_remote_code
-        old_tokenizer = build_tokenizer(script.model, "--model", trust)
-        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer
-        whole = script.transfer == "all" and not script.tokenizer and script.pad_vocab_multiple_of == 1
-        embeddings = script.embeddings or ("keep" if whole else "reinit")
-        whole = whole and embeddings == "keep" and not script.rescale_norms and not script.from_scratch
-        if script.keep_optimizer and not whole:
+        if script.keep_optimizer and not script.takes_all:
             raise ValueError("--keep_optimizer: Adam's moments fit only a model that is taken whole (--transfer all)")
-        optimizer = pretraining_optimizer(script.model) if script.keep_optimizer else None
-        taken = []
-        if whole:
-            model = load_model(script.model, trust_remote_code=trust)
-        else:
-            config = fit_config(read_config(script.model, trust), tokenizer, script.pad_vocab_multiple_of)
-            model = build_model(config, args.seed, trust_remote_code=trust)
-            if not script.from_scratch:
-                taken = transfer(
-                    load_model(script.model, trust_remote_code=trust), model, script.transfer, embeddings,
-                    old_tokenizer, tokenizer, args.seed, script.rescale_norms,
-                )  # fmt: skip
-        check_fits(model, tokenizer, script.context_length)
-        if script.train_file:
-            text = read_text(script.train_file, "--train_file")
-        else:
-            text = read_dataset(script.dataset, script.text_column)
-        if script.eval_file:
-            held_out = read_text(script.eval_file, "--eval_file")
-        else:
-            text, held_out = text[: -len(text) // 10], text[-len(text) // 10 :]
-        windows = {"held_out": cut_windows(held_out, script.context_length, script.eval_windows, "--eval_file")}
-        blocks = TokenBlocks(text, tokenizer, script.context_length)
+        added, length = callbacks(script, args), script.context_length
+        model, tokenizer, taken = starting_model(script, args.seed)
+        check_fits(model, tokenizer, length)
+        text, held_out = texts(script)
+        windows = {"held_out": cut_windows(held_out, length, script.eval_windows, "--eval_file")}
+        blocks = TokenBlocks(text, tokenizer, length)
         others = {Path(run).name: read_history(run) for run in script.compare_with}
-        check_causal(model, script.context_length)
+        check_causal(model, length)
         settings = run_settings(
             args, model, tokenizer, blocks, from_scratch=script.from_scratch, transfer=script.transfer,
-            embeddings=embeddings, rescale_norms=script.rescale_norms, keep_optimizer=script.keep_optimizer,
-            pretrained=Path(script.model).name,
+            embeddings=script.vocabulary_rows, rescale_norms=script.rescale_norms,
+            keep_optimizer=script.keep_optimizer, pretrained=Path(script.model).name,
         )  # fmt: skip
         resume = checkpoint_to_resume(args, settings)
-        if args.push_to_hub:
-            claim_model_repository(args)
-        callbacks: list[TrainerCallback] = []
-        if optimizer:
-            callbacks.append(KeepOptimizerCallback(optimizer))
-        if script.early_stopping_patience:
-            callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
         trainer = BitsTrainer(
-            model=model,
-            args=args,
-            train_dataset=blocks,
-            processing_class=tokenizer,
-            context_length=script.context_length,
-            eval_windows=windows,
-            started_from=None if script.from_scratch else script.model,
-            compare_with=others,
-            settings=settings,
-            callbacks=callbacks,
-        )
+            model=model, args=args, train_dataset=blocks, processing_class=tokenizer, context_length=length,
+            eval_windows=windows, started_from=None if script.from_scratch else script.model, compare_with=others,
+            settings=settings, callbacks=added,
+        )  # fmt: skip
 
     if args.process_index == 0:
-        start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
-        print(
-            f"Training {model.num_parameters():,} parameters from {start} on {len(blocks):,} rows of text", flush=True
-        )
-        if taken:
-            print(f"Taken from {script.model}:\n{transfer_table(taken)}", flush=True)
+        print(plan(script, model.num_parameters(), len(blocks), taken), flush=True)
 
     # ---- Training ----
-    if args.device.type == "cpu":
-        use_all_cores()
     train_and_finish(trainer, resume)
     if taken and args.process_index == 0:
         (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
-    if args.push_to_hub:
-        push_model(trainer)
+    push_model(trainer)

@@ -16,17 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import (
-    hub_errors,
-    push_model,
-    train_and_finish,
-    usage_errors,
-    use_all_cores,
-)
-from hf_universal_pretrain.evaluation import choose_probes, cut_windows
-from hf_universal_pretrain.hub import claim_model_repository, find_file
+from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors
+from hf_universal_pretrain.evaluation import choose_probes, cut_each
+from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -97,51 +93,42 @@ def settings_to_go_on_with(model: str) -> dict[str, Any]:
     return {**data.to_dict(), "stream_seed": data.stream_seed + 1}
 
 
+def starting_model(script: ScriptArguments, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model with random weights, or with those that it goes on from, and its tokenizer."""
+    trust = script.trust_remote_code
+    if script.warm_start:
+        model = load_model(script.warm_start, "--warm_start", trust)
+        return model, build_tokenizer(script.tokenizer, trust_remote_code=trust)
+    if script.model is None:
+        raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
+    tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust)
+    config = build_config(script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of, trust)
+    return build_model(config, seed, script.dry_run, trust), tokenizer
+
+
 def main() -> None:
     script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
 
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors(), hub_errors():
-        if script.model is None and script.warm_start is None:
-            raise ValueError("--model: give an architecture such as gpt2, or a model to go on from with --warm_start")
         check_arguments(args)
         at_least(1, "eval_windows", script.eval_windows)
-        trust = script.trust_remote_code
-        if script.warm_start:
-            model = load_model(script.warm_start, "--warm_start", trust)
-        tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust)
-        if not script.warm_start:
-            config = build_config(
-                script.model, tokenizer, script.config_overrides, script.pad_vocab_multiple_of, trust
-            )
-            model = build_model(config, args.seed, script.dry_run, trust)
+        model, tokenizer = starting_model(script, args.seed)
         check_fits(model, tokenizer, data.context_length)
         dataset = SyntheticUPDataset(data, tokenizer)
         probes = choose_probes(script.eval_probes, tokenizer, "--eval_probes")
         texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
-        windows = {
-            name: cut_windows(text, data.context_length, script.eval_windows, f"--eval_text {name}")
-            for name, text in texts.items()
-        }
+        windows = cut_each(texts, data.context_length, script.eval_windows, "--eval_text")
         check_causal(model, data.context_length)
-        settings = run_settings(
-            args, model, tokenizer, dataset, warm_start=script.warm_start and Path(script.warm_start).name
-        )
+        warm_start = script.warm_start and Path(script.warm_start).name
+        settings = run_settings(args, model, tokenizer, dataset, warm_start=warm_start)
         if not script.dry_run:
             resume = checkpoint_to_resume(args, settings)
-            if args.push_to_hub:
-                claim_model_repository(args)
             trainer = UPTrainer(
-                model=model,
-                args=args,
-                train_dataset=dataset,
-                processing_class=tokenizer,
-                eval_windows=windows,
-                eval_probes=probes,
-                probe_windows=script.eval_windows,
-                started_from=script.warm_start,
+                model=model, args=args, train_dataset=dataset, processing_class=tokenizer, eval_windows=windows,
+                eval_probes=probes, probe_windows=script.eval_windows, started_from=script.warm_start,
                 settings=settings,
-            )
+            )  # fmt: skip
 
     if args.process_index == 0:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
@@ -149,8 +136,5 @@ def main() -> None:
         return
 
     # ---- Training ----
-    if args.device.type == "cpu":
-        use_all_cores()
     train_and_finish(trainer, resume)
-    if args.push_to_hub:
-        push_model(trainer)
+    push_model(trainer)

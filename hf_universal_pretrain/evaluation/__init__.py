@@ -7,13 +7,20 @@ from hf_universal_pretrain.evaluation.results import (
     Figures,
     choose_probes,
     make_probe,
+    measure,
     probe_entry,
     probe_figures,
     text_entry,
     text_figures,
     text_floors,
 )
-from hf_universal_pretrain.evaluation.windows import cut_windows, mean_and_interval, position_masks, window_means
+from hf_universal_pretrain.evaluation.windows import (
+    cut_each,
+    cut_windows,
+    mean_and_interval,
+    position_masks,
+    window_means,
+)
 
 
 __all__ = [
@@ -21,11 +28,13 @@ __all__ = [
     "Figures",
     "bits_per_byte",
     "choose_probes",
+    "cut_each",
     "cut_windows",
     "floors",
     "make_probe",
     "markov_bits",
     "mean_and_interval",
+    "measure",
     "position_masks",
     "probe_entry",
     "probe_figures",

@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -126,6 +127,40 @@ def probe_entry(figures: Figures, name: str, length: int, count: int) -> dict[st
     `context_length`."""
     rows, mask = make_probe(name, length, count)
     return {**figures, "floors": floors(rows, {"judged": mask})["judged"], "windows": count, "context_length": length}
+
+
+def measure(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    windows: dict[str, Tensor],
+    probes: Sequence[str],
+    length: int,
+    count: int,
+    batch_size: int = 16,
+    show_progress: bool = True,
+) -> dict[str, dict[str, Any]]:
+    """What a model reaches on texts and probes.
+
+    Args:
+        model: a causal language model.
+        tokenizer: whose tokens it reads.
+        windows: of each text, `(count, length)` uint8.
+        probes: names among `PROBES`.
+        length: symbols in a window of a probe.
+        count: windows of each probe.
+        batch_size: windows in one forward pass.
+        show_progress: shows a bar for what takes more than two seconds.
+
+    Returns:
+        Under `texts` the `text_figures` of each, under `probes` the `probe_figures`.
+    """
+    bars = {name: f"Measuring {name}" if show_progress else None for name in (*windows, *probes)}
+    return {
+        "texts": {name: text_figures(model, tokenizer, cut, batch_size, bars[name]) for name, cut in windows.items()},
+        "probes": {
+            name: probe_figures(model, tokenizer, name, length, count, batch_size, bars[name]) for name in probes
+        },
+    }
 
 
 def _without_nan(figures: dict[str, float]) -> Figures:

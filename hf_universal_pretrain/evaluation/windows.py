@@ -22,6 +22,11 @@ def cut_windows(text: bytes, length: int, count: int, name: str = "text") -> Ten
     return data[starts.long().unsqueeze(1) + torch.arange(length)]
 
 
+def cut_each(texts: dict[str, bytes], length: int, count: int, flag: str) -> dict[str, Tensor]:
+    """Windows of several texts, by name, as `cut_windows` cuts them; what is wrong is told of `flag`."""
+    return {name: cut_windows(text, length, count, f"{flag} {name}") for name, text in texts.items()}
+
+
 def position_masks(length: int) -> dict[str, Tensor]:
     """The three sets of positions that texts are judged on, each `(length,)` bool.
 

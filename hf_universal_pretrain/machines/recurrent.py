@@ -12,7 +12,7 @@ Shape suffixes: M machines, R rows of one machine, T time, A alphabet, H hidden,
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -22,6 +22,14 @@ from torch import Tensor
 from hf_universal_pretrain.machines.base import MachineFamily, equal_shares
 from hf_universal_pretrain.machines.cuda_graph import replayed
 from hf_universal_pretrain.machines.draws import inverse_cdf, log_uniform
+from hf_universal_pretrain.machines.entropy import (
+    TRIAL_ROWS,
+    TRIAL_STEPS,
+    Choice,
+    OwnSymbols,
+    draw_own_symbols,
+    find_scale,
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,13 @@ class RecurrentFamily(MachineFamily):
         gain_law: `"log_uniform"` over the range, or `"fourth_power"`: u^4 with u uniform (the paper's code).
         temperature_range: lowest and highest sampling temperature of a machine, log-uniform; `[0, 0]` takes the most
             likely symbol.
+        entropy_range: lowest and highest mean entropy of a machine's next symbol, in bits, uniform. In place of a
+            temperature: the read-out is N(0, 1), without bias, times the factor at which the machine's own rows have
+            that entropy (see `entropy`), so that no machine is dead and none is noise. `(0, 0)`: off.
+        own_symbols_range: how many symbols a machine with a set entropy writes, log-uniform; cut to the alphabet.
         conditioning: `"aligned"`: at step t a machine reads its own symbol t and the condition's symbol t (the
-            paper); `"prefix"`: it reads the whole condition, then its seed, before it writes.
+            paper); `"prefix"`: it reads the whole condition, then its seed, before it writes; `"none"`: it reads
+            nothing but its own symbols.
         machines_per_round: machines drawn in a round; each serves an equal share of the rows.
     """
 
@@ -49,11 +62,21 @@ class RecurrentFamily(MachineFamily):
     gain_range: tuple[float, float] = (3.0, 12.0)
     gain_law: Literal["log_uniform", "fourth_power"] = "log_uniform"
     temperature_range: tuple[float, float] = (0.0, 0.0)
-    conditioning: Literal["aligned", "prefix"] = "aligned"
+    entropy_range: tuple[float, float] = (0.0, 0.0)
+    own_symbols_range: tuple[float, float] = (32, 48)
+    conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     machines_per_round: int = 8
 
-    reads_condition: ClassVar[bool] = True
     gain_field: ClassVar[str] = "gain_range"
+
+    @property
+    def reads_condition(self) -> bool:
+        return self.conditioning != "none"
+
+    @property
+    def sets_entropy(self) -> bool:
+        """Whether machines have an entropy of their own in place of a temperature."""
+        return self.entropy_range[1] > 0
 
     @property
     def input_size(self) -> int:
@@ -65,7 +88,8 @@ class RecurrentFamily(MachineFamily):
         hidden = self.hidden_size
         layers = 4 * hidden * (hidden + (self.num_layers - 1) * 2 * hidden)
         steps = 2 if self.conditioning == "prefix" else 1
-        return 2 * (steps * layers + hidden * self.alphabet_size)
+        outputs = min(int(self.own_symbols_range[1]), self.alphabet_size) if self.sets_entropy else self.alphabet_size
+        return 2 * (steps * layers + hidden * outputs)
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
         """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""
@@ -91,7 +115,7 @@ class RecurrentFamily(MachineFamily):
             width = self.input_size if layer == 0 else hidden
             shapes = ((gates * hidden, width), (gates * hidden, hidden), (gates * hidden,), (gates * hidden,))
             layers.append([uniform(*shape) * gain_M.view(-1, *[1] * len(shape)) for shape in shapes])
-        return RecurrentMachines(
+        drawn = RecurrentMachines(
             family=self,
             embedding=embedding_MAI * self.embedding_scale,
             layers=layers,
@@ -99,6 +123,38 @@ class RecurrentFamily(MachineFamily):
             head_bias=uniform(self.alphabet_size),
             gain=gain_M,
             temperature=temperature_M,
+        )
+        return self._with_entropy(drawn, generator) if self.sets_entropy else drawn
+
+    def _with_entropy(self, machines: "RecurrentMachines", generator: torch.Generator) -> "RecurrentMachines":
+        """The machines with read-outs that give them the entropy they draw."""
+        count, device = len(machines.gain), generator.device
+        own = draw_own_symbols(count, self.alphabet_size, self.own_symbols_range, self.entropy_range, generator)
+        shape = (count, own.symbols.shape[1], self.hidden_size)
+        head_MKH = torch.randn(shape, generator=generator, device=device)
+        network = _Network(replace(machines, head_weight=head_MKH, head_bias=torch.zeros_like(own.bias)), TRIAL_ROWS)
+        offset_M1 = _offsets(count, self.alphabet_size, device)
+        prefix_TMR = torch.empty(0)
+        if self.conditioning == "prefix":
+            shape = (TRIAL_STEPS, count, TRIAL_ROWS)
+            prefix_TMR = torch.randint(self.alphabet_size, shape, generator=generator, device=device) + offset_M1
+
+        def start() -> None:
+            network.forget()
+            for symbols_MR in prefix_TMR:
+                network.step(symbols_MR)
+
+        def step(symbols_MR: Tensor, condition_MR: Tensor) -> Tensor:
+            aligned = condition_MR + offset_M1 if self.conditioning == "aligned" else None
+            return network.logits(network.step(symbols_MR + offset_M1, aligned))
+
+        scale_M11 = find_scale(own, self.alphabet_size, step, start, generator).view(-1, 1, 1)
+        return replace(
+            machines,
+            head_weight=head_MKH * scale_M11,
+            head_bias=own.bias,
+            symbols=own.symbols,
+            entropy=own.target,
         )
 
 
@@ -110,10 +166,13 @@ class RecurrentMachines:
         embedding: `(M, alphabet_size, hidden_size)`.
         layers: for each layer `weight_ih (M, G*H, I)`, `weight_hh (M, G*H, H)`, `bias_ih` and `bias_hh` `(M, G*H)`;
             G is 4 for LSTMs (input, forget, cell, output) and 3 for GRUs (reset, update, new), as in `torch.nn`.
-        head_weight: `(M, alphabet_size, hidden_size)`.
-        head_bias: `(M, alphabet_size)`.
+        head_weight: `(M, alphabet_size, hidden_size)`; with a set entropy `(M, K, hidden_size)`, K the most symbols
+            that a machine writes.
+        head_bias: `(M, alphabet_size)`; with a set entropy see `OwnSymbols.bias`.
         gain: `(M,)`, already applied to `layers`.
         temperature: `(M,)`.
+        symbols: see `OwnSymbols`; None without a set entropy: output s is symbol s.
+        entropy: see `OwnSymbols.target`; None without.
     """
 
     family: RecurrentFamily
@@ -123,6 +182,8 @@ class RecurrentMachines:
     head_bias: Tensor
     gain: Tensor
     temperature: Tensor
+    symbols: Tensor | None = None
+    entropy: Tensor | None = None
 
     @torch.no_grad()
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
@@ -130,27 +191,35 @@ class RecurrentMachines:
         machines, length = len(self.gain), conditions.shape[1]
         share_MR = equal_shares(rows, machines, seeds.device)
         per_machine = share_MR.shape[1]
-        offset_M11 = (torch.arange(machines, device=seeds.device) * self.family.alphabet_size).view(-1, 1, 1)
+        offset_M11 = _offsets(machines, self.family.alphabet_size, seeds.device).unsqueeze(-1)
         # by time, and as indices into tables of M * alphabet_size entries
         seeds_TMR = (seeds[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
         conditions_TMR = (conditions[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
         network = _Network(self, per_machine)
-        aligned, sample = self.family.conditioning == "aligned", self.family.temperature_range[0] > 0
+        choice = None
+        if self.symbols is not None:
+            choice = Choice(OwnSymbols(self.symbols, self.head_bias, self.entropy), per_machine)
+        aligned = self.family.conditioning == "aligned"
+        sample = self.family.temperature_range[0] > 0 or choice is not None
         shape = (length if sample else 1, machines, per_machine, 1)
         uniform_TMR1 = torch.rand(shape, generator=generator, device=seeds.device, dtype=self.embedding.dtype)
         temperature_M11 = self.temperature.view(-1, 1, 1)
 
         def step(symbols_MR: Tensor, condition_MR: Tensor, uniform_MR1: Tensor) -> Tensor:
             logits_MRA = network.logits(network.step(symbols_MR, condition_MR if aligned else None))
+            if choice is not None:
+                return choice(logits_MRA, uniform_MR1)
             if sample:
                 return inverse_cdf((logits_MRA / temperature_M11).softmax(-1).cumsum(-1), uniform_MR1)
             return logits_MRA.argmax(-1)
 
         step = replayed(step, seeds_TMR[0], conditions_TMR[0], uniform_TMR1[0])
         network.forget()
-        if not aligned:
+        if self.family.conditioning == "prefix":
             for symbols_MR in conditions_TMR:
                 step(symbols_MR, symbols_MR, uniform_TMR1[0])
+        if choice is not None:
+            choice.forget()
         output_TMR = torch.empty(length, machines, per_machine, dtype=torch.int64, device=seeds.device)
         output_TMR[:seed_length] = seeds_TMR
         for t in range(length - 1):
@@ -159,6 +228,11 @@ class RecurrentMachines:
                 torch.add(next_MR, offset_M11[..., 0], out=output_TMR[t + 1])
         output_MRT = output_TMR.permute(1, 2, 0) - offset_M11
         return output_MRT.reshape(-1, length)[:rows]
+
+
+def _offsets(machines: int, alphabet_size: int, device: torch.device) -> Tensor:
+    """`(M, 1)`: where the entries of each machine begin in tables of all machines' symbols."""
+    return (torch.arange(machines, device=device) * alphabet_size).unsqueeze(1)
 
 
 class _Network:
@@ -227,7 +301,7 @@ class _Network:
             tensor.zero_()
 
     def logits(self, hidden_MRH: Tensor) -> Tensor:
-        """`(M, R, alphabet_size)`."""
+        """`(M, R, alphabet_size)`, or what the read-out's width is."""
         return torch.baddbmm(self.head_bias, hidden_MRH, self.head_weight)
 
 

@@ -42,7 +42,7 @@ def check_causal(model: PreTrainedModel, length: int) -> None:
     except Exception as error:  # whatever a model says of inputs that it cannot do without
         raise ValueError(
             f"--model: {model.config.model_type!r} cannot read a row of {length} tokens alone "
-            f"({type(error).__name__}: {first_line(error)}); choose another architecture or --context_length"
+            f"({first_line(error)}); choose another architecture or --context_length"
         ) from error
     if first.shape[:2] != row.shape:
         raise ValueError(f"--model: {model.config.model_type!r} does not predict each token of a row; choose another")

@@ -1,9 +1,7 @@
-"""Pictures of runs: the loss and bits of one against steps or tokens, and arms of an experiment side by side."""
+"""The picture of a run: its loss and its bits on each text, against steps or tokens."""
 
 from pathlib import Path
 from typing import Any
-
-from hf_universal_pretrain.runs.comparison import Run
 
 
 SUFFIX = "_bits_per_byte"
@@ -55,56 +53,3 @@ def plot_runs(
         if len(histories) > 1 or len(curves) > 1:
             axis.legend(fontsize="small")
     figure.savefig(path, dpi=120)
-
-
-def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference: str = "scratch") -> None:
-    """Draws arms against real tokens, all tokens and FLOPs: a colour an arm, seeds thin, their mean thick with a band
-    from the lowest to the highest; a dashed line where the reference ends, and where each arm first crosses it.
-
-    Args:
-        runs: for each arm, its runs by seed.
-        path: the PNG to write.
-        reference: the arm that the others are compared with.
-    """
-    from matplotlib.figure import Figure  # not before something is drawn
-    from matplotlib.ticker import EngFormatter
-
-    figure = Figure(figsize=(14, 4.2), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True, width_ratios=[1.5, 1, 1])
-    titles = ("bytes or tokens of real text", "tokens of both stages", "FLOPs, generation included")
-    ended = [run.final for run in runs.get(reference, {}).values()]
-    end = sum(ended) / len(ended) if ended else None
-    for number, (arm, seeds) in enumerate(runs.items()):
-        color = "0.45" if arm == reference else f"C{number % 10}"
-        for place, (axis, _) in enumerate(zip(axes, titles, strict=True)):
-            curves = [[(_cost(run, tokens, place), bits) for tokens, bits in run.curve] for run in seeds.values()]
-            for curve in curves:
-                axis.plot(*zip(*curve, strict=True), color=color, linewidth=0.6, alpha=0.5)
-            x = [sum(point[0] for point in points) / len(points) for points in zip(*curves, strict=False)]
-            bits = [[point[1] for point in points] for points in zip(*curves, strict=False)]
-            means = [sum(values) / len(values) for values in bits]
-            axis.plot(x, means, color=color, linewidth=2, label=f"{arm} ({len(curves)})")
-            axis.fill_between(x, [min(v) for v in bits], [max(v) for v in bits], color=color, alpha=0.15, linewidth=0)
-            if place == 0 and end is not None and arm != reference:
-                crossed = next((at for at, mean in zip(x, means, strict=True) if mean <= end), None)
-                if crossed is not None:
-                    axis.plot([crossed], [end], "o", color=color)
-                    told = f"{crossed / x[-1]:.0%} of the text"
-                    axis.annotate(told, (crossed, end), xytext=(6, 6), textcoords="offset points", color=color)
-    for axis, title in zip(axes, titles, strict=True):
-        if end is not None:
-            axis.axhline(end, color="0.6", linestyle="--", linewidth=1)
-        axis.set(xlabel=title)
-        axis.xaxis.set_major_formatter(EngFormatter())
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    finals = [run.final for seeds in runs.values() for run in seeds.values()]
-    if finals:  # a model that has seen no text is far above all that matters
-        axes[0].set(ylabel="bits per byte of held-out text", ylim=(min(finals) - 0.1, max(finals) + 1.0))
-        axes[0].legend(title="arm (seeds)", frameon=False)
-    figure.savefig(path, dpi=120)
-
-
-def _cost(run: Run, tokens: float, place: int) -> float:
-    """Real tokens, tokens of both stages, or FLOPs of both, after so many real tokens of a run."""
-    return (tokens, tokens + run.earlier_tokens, tokens * run.flops_per_token + run.earlier_flops)[place]

@@ -55,13 +55,12 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
     """
     folder, asked = Path(args.output_dir), args.resume_from_checkpoint
     _check_can_be_written(folder)
-    if asked not in (None, "auto"):
-        checkpoint = _named_checkpoint(Path(asked), folder)
+    if asked in (None, "auto"):
+        where, checkpoint = f"--output_dir: {folder}", _newest_of_this_run(folder, settings)
     else:
-        checkpoint = _newest_of_this_run(folder, settings)
+        where, checkpoint = f"--resume_from_checkpoint: {asked}", _named_checkpoint(Path(asked), folder)
     if checkpoint is not None:
         marker = read_marker(checkpoint)
-        where = f"--resume_from_checkpoint: {checkpoint}" if asked not in (None, "auto") else f"--output_dir: {folder}"
         told = _refuse_changes(where, marker["settings"], settings)
         if marker["step"] > settings["max_steps"] > 0:
             raise ValueError(

@@ -113,7 +113,8 @@ def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[s
     harmless = {*HARMLESS, *LENGTH, "world_size", "device"}
     if was.get("world_size") != now.get("world_size"):
         harmless |= set(BATCH)
-    refused, told = [], []
+    refused: list[str] = []
+    told: list[str] = []
     for name in dict.fromkeys([*now, *was]):
         if was.get(name) != now.get(name):
             words = f"{name} (was {was.get(name)}, now {now.get(name)})"

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
+from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
 from hf_universal_pretrain.stream.shares import parse_mixture, rows_of_shares
@@ -74,9 +75,14 @@ class SyntheticUPConfig:
     temperature_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Lowest and highest temperature at which recurrent machines write symbols, log-uniform; '0 0' always takes the
     most likely symbol."""
-    conditioning: Literal["aligned", "prefix"] = "aligned"
+    entropy_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """In place of a temperature: lowest and highest entropy of a recurrent machine's next symbol, in bits, uniform, as
+    '0.9 2.1'. The read-out of each machine is scaled so that it has it: none is dead, none is noise. '0 0': off."""
+    own_symbols_range: list[float] = field(default_factory=lambda: [32, 48])
+    """Fewest and most symbols that a recurrent machine with a set entropy writes, log-uniform; cut to the alphabet."""
+    conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     """How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; 'prefix': all of
-    it before it writes."""
+    it before it writes; 'none': not at all, only its own symbols."""
     seed_length: int = 8
     """Symbols that a recurrent machine is given to start from."""
     machines_per_round: int = 8
@@ -130,6 +136,12 @@ class SyntheticUPConfig:
             )
         self._check_range("gain_range", positive=True)
         self._check_range("temperature_range", positive=any(self.temperature_range))
+        self._check_range("entropy_range", positive=any(self.entropy_range))
+        self._check_range("own_symbols_range", positive=True)
+        if self.own_symbols_range[0] < 2:
+            raise ValueError(f"own_symbols_range must start at 2 or more, not at {self.own_symbols_range[0]}")
+        if any(self.entropy_range) and any(self.temperature_range):
+            raise ValueError("entropy_range stands in place of temperature_range: set one of the two to 0 0")
         if not 0 <= self.target_acceptance <= 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
         self._derive("band", Band.parse(self.complexity) if self.complexity else None)
@@ -237,7 +249,7 @@ class SyntheticUPConfig:
         try:
             path = find_file(name, DATA_CONFIG_NAME)
         except OSError as error:
-            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"no {DATA_CONFIG_NAME} at {str(name)!r}: {first_line(error)}") from error
         if path is None:
             raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
         what, known = f"{path} is not a configuration of synthetic data", {f.name for f in dataclasses.fields(cls)}

@@ -170,11 +170,6 @@ class SyntheticUPDataset(IterableDataset):
         """How long the rounds took so far, those of before a (re)start not counted."""
         return self.side.seconds
 
-    @property
-    def symbols_generated(self) -> int:
-        """Symbols generated so far by this process, those of rows outside the band included."""
-        return self.tried * self.config.context_length
-
     def run_settings(self) -> dict[str, Any]:
         """What decides the rows, as it is kept with a run."""
         return self.config.to_dict()

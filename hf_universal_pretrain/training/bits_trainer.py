@@ -4,14 +4,15 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from transformers import default_data_collator
 from transformers.trainer_utils import HubStrategy
 
-from hf_universal_pretrain.evaluation import Figures, probe_figures, text_figures
-from hf_universal_pretrain.hub import claim_model_repository, hide_token, published_readme, reason
+from hf_universal_pretrain.evaluation import Figures, measure
+from hf_universal_pretrain.hub import claim_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
 from hf_universal_pretrain.models.cost import training_flops_per_token
 from hf_universal_pretrain.runs.folder import write_run_file
@@ -63,21 +64,20 @@ class BitsTrainer(ExactTrainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
-        began, model, tokenizer = time.perf_counter(), self.model, self.processing_class
-        batch, length, count = self.args.per_device_eval_batch_size, self.context_length, self.probe_windows
-        shown = self.is_local_process_zero() and not self.args.disable_tqdm
-        texts, probes, metrics = {}, {}, {}
-        for name, windows in self.eval_windows.items():
-            progress = f"Measuring {name}" if shown else None
-            texts[name] = text_figures(model, tokenizer, windows, batch, progress)
-            metrics |= text_metrics(f"{metric_key_prefix}_{name}", texts[name])
-        for name in self.eval_probes:
-            progress = f"Measuring {name}" if shown else None
-            probes[name] = probe_figures(model, tokenizer, name, length, count, batch, progress)
-            metrics |= _as_logged(f"{metric_key_prefix}_probe_{name}", probes[name])
+        began = time.perf_counter()
+        metrics: dict[str, float] = {}
+        figures = measure(
+            self.model, self.processing_class, self.eval_windows, self.eval_probes, self.context_length,
+            self.probe_windows, self.args.per_device_eval_batch_size,
+            show_progress=self.is_local_process_zero() and not self.args.disable_tqdm,
+        )  # fmt: skip
+        for name, of_text in figures["texts"].items():
+            metrics |= text_metrics(f"{metric_key_prefix}_{name}", of_text)
+        for name, of_probe in figures["probes"].items():
+            metrics |= _as_logged(f"{metric_key_prefix}_probe_{name}", of_probe)
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
-        self.state.log_history[-1]["figures"] = {"texts": texts, "probes": probes}  # loggers take numbers alone
+        self.state.log_history[-1]["figures"] = figures  # in the log alone: loggers take only numbers
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -150,11 +150,16 @@ class BitsTrainer(ExactTrainer):
             print(f"The model is in {self.args.output_dir}")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Creates the repository, unless the recipe has, and makes sure that it may be written to."""
-        self.args.hub_token = token or self.args.hub_token
-        self.args.hub_private_repo = self.args.hub_private_repo if private is None else private
-        claim_model_repository(self.args)
-        self.hub_model_id, self.push_in_progress = self.args.hub_model_id, None
+        """Creates the repository and makes sure that it may be written to, as the stock constructor asks before
+        anything is written; `args.hub_model_id` then has its full name."""
+        args = self.args
+        args.hub_token = token or args.hub_token
+        hide_token(args)
+        if self.is_world_process_zero():
+            name = args.hub_model_id or Path(args.output_dir).absolute().name
+            private = args.hub_private_repo if private is None else private
+            args.hub_model_id = claim_repository(name, "model", private, "--hub_model_id", "--hub_token")
+        self.hub_model_id, self.push_in_progress = args.hub_model_id, None
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Writes this package's card instead of the stock one, as `push_to_hub` asks before it uploads.
@@ -192,7 +197,7 @@ class BitsTrainer(ExactTrainer):
 def text_metrics(prefix: str, figures: dict[str, Figures]) -> dict[str, float]:
     """The figures of a text (`evaluation.text_figures`) as the trainer logs them: `{prefix}_bits_per_byte` and
     `{prefix}_ci95` of the second half, `{prefix}_whole_bits`, `{prefix}_whole_ci95`, and the same for `last`."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for where, values in figures.items():
         stem, bits = (prefix, "bits_per_byte") if where == "second_half" else (f"{prefix}_{where}", "bits")
         metrics |= _as_logged(stem, {bits: values["bits_per_byte"], "ci95": values["ci95"]})

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -17,44 +16,28 @@ class BufferEnrichmentCallback(TrainerCallback):
     """
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        train_dataloader: DataLoader,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        dataset: SyntheticUPDataset = train_dataloader.dataset
+        dataset = kwargs["train_dataloader"].dataset
         dataset.enriches_itself = False
         if state.global_step == 0:  # a resumed stream is restored just before the first batch
             self.enrich(dataset, show_progress=state.is_local_process_zero and not args.disable_tqdm)
 
     def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        train_dataloader: DataLoader,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        train_dataloader.dataset.step = state.global_step
-        self.enrich(train_dataloader.dataset)
+        dataset = kwargs["train_dataloader"].dataset
+        dataset.step = state.global_step
+        self.enrich(dataset)
 
     def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        train_dataloader: DataLoader,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        train_dataloader.dataset.enriches_itself = True
+        kwargs["train_dataloader"].dataset.enriches_itself = True
 
     @staticmethod
     def enrich(dataset: SyntheticUPDataset, show_progress: bool = False) -> None:
         """Runs the rounds that are due."""
-        due = dataset.rounds_due()
-        for _ in tqdm(
-            range(due), "Filling the buffer", unit="round", disable=not (show_progress and due), leave=False
-        ):
+        due = range(dataset.rounds_due())
+        for _ in tqdm(due, "Filling the buffer", unit="round", disable=not (show_progress and due), leave=False):
             dataset.enrich()

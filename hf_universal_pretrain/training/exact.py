@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from hf_universal_pretrain.errors import SaveFailed
-from hf_universal_pretrain.hub import reason
+from hf_universal_pretrain.errors import SaveFailed, first_line
 from hf_universal_pretrain.runs.checkpoints import mark_complete, unmark
 from hf_universal_pretrain.runs.folder import write_run_file
 from hf_universal_pretrain.runs.settings import run_settings
@@ -38,6 +37,8 @@ class ExactTrainer(Trainer):
         callbacks: added to [`HealthCallback`].
         kwargs: as for [`~transformers.Trainer`].
     """
+
+    model: PreTrainedModel
 
     def __init__(
         self,
@@ -132,4 +133,4 @@ class ExactTrainer(Trainer):
                 raise
             if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR) and self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)
-            raise SaveFailed(f"cannot save to {folder}: {reason(error)}") from error
+            raise SaveFailed(f"cannot save to {folder}: {first_line(error)}") from error

@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_universal_pretrain.errors import TrainingDiverged
@@ -30,20 +29,12 @@ class HealthCallback(TrainerCallback):
     def __init__(self) -> None:
         self.warned = False
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float],
-        train_dataloader: DataLoader | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if "loss" not in logs:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss, dataset = kwargs["logs"].get("loss"), getattr(kwargs.get("train_dataloader"), "dataset", None)
+        if loss is None:
             return
-        if not math.isfinite(logs["loss"]):
-            raise TrainingDiverged(_diverged(f"the loss is {logs['loss']}", state.global_step))
-        dataset = train_dataloader.dataset if train_dataloader is not None else None
+        if not math.isfinite(loss):
+            raise TrainingDiverged(_diverged(f"the loss is {loss}", state.global_step))
         if isinstance(dataset, SyntheticUPDataset):
             with dataset.side.access():
                 dead = dead_share(dataset.buffer.rows)

@@ -35,15 +35,11 @@ class KeepOptimizerCallback(TrainerCallback):
         self.path = path
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        optimizer: torch.optim.Optimizer,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step:  # resumed: the checkpoint has the optimizer
             return
+        optimizer = kwargs["optimizer"]
         kept = torch.load(self.path, map_location="cpu", weights_only=True)["state"]
         mine = optimizer.state_dict()["param_groups"]
         shapes = [weight.shape for group in optimizer.param_groups for weight in group["params"]]

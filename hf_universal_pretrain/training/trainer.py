@@ -14,6 +14,7 @@ from hf_universal_pretrain.runs.record import RunRecord
 from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.callbacks import BufferEnrichmentCallback
+from hf_universal_pretrain.training.config import UPConfig
 
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ class UPTrainer(BitsTrainer):
     trainer.train()
     ```
     """
+
+    args: UPConfig
+    train_dataset: SyntheticUPDataset
 
     def __init__(
         self, *, train_dataset: SyntheticUPDataset, callbacks: list[TrainerCallback] | None = None, **kwargs: Any

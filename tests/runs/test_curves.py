@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from hf_universal_pretrain.runs.comparison import Run
-from hf_universal_pretrain.runs.curves import plot_comparison, plot_runs
+from hf_universal_pretrain.runs.comparison import Run, plot_comparison
+from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import read_history
 
 

@@ -40,7 +40,9 @@ def test_bad_mixtures(machines: str) -> None:
         ("num_layers", 0), ("hidden_size", 0), ("embedding_scale", -1.0), ("gain_range", [3.0]),
         ("gain_range", [4.0, 3.0]), ("gain_range", [0.0, 3.0]), ("gain_range", [1.0, float("inf")]),
         ("gain_law", "linear"), ("temperature_range", [-1.0, 0.0]), ("temperature_range", [0.0, 1.0]),
-        ("conditioning", "none"), ("seed_length", 0), ("seed_length", 512), ("machines_per_round", 0),
+        ("entropy_range", [-1.0, 0.0]), ("entropy_range", [0.0, 1.0]), ("entropy_range", [2.0, 1.0]),
+        ("own_symbols_range", [1, 40]), ("own_symbols_range", [40, 30]), ("conditioning", "both"),
+        ("seed_length", 0), ("seed_length", 512), ("machines_per_round", 0),
         ("redraw_every", -1), ("source_batch", 0), ("source_batch", 2049), ("buffer_size", 2047), ("buffer_size", 0),
         ("rows_per_round", 0), ("reset_every", 0), ("num_resets", 3), ("num_resets", -2), ("num_resets", 4000),
         ("burn_in_rounds", -1), ("stream_seed", -1), ("source_batch", 1), ("complexity", "0.3"),
@@ -54,6 +56,11 @@ def test_bad_mixtures(machines: str) -> None:
 def test_every_bad_value_names_its_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         SyntheticUPConfig(**{field: value})
+
+
+def test_entropy_and_temperature_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="entropy_range"):
+        SyntheticUPConfig(entropy_range=[1.0, 2.0], temperature_range=[1.0, 1.0])
 
 
 def test_paper_preset_is_the_paper() -> None:

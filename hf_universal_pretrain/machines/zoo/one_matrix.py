@@ -8,7 +8,7 @@ Below 1 the network forgets; well above 1, with tanh, it is chaotic.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hf_universal_pretrain.machines.base import MachineFamily, equal_shares
 from hf_universal_pretrain.machines.draws import inverse_cdf, log_uniform, uniform_between
+from hf_universal_pretrain.machines.entropy import TRIAL_ROWS, Choice, OwnSymbols, draw_own_symbols, find_scale
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class RandomNetworkFamily(MachineFamily):
         linear_share: share of the machines without tanh (a linear network with radius above 1 would explode, so tanh
             is used there).
         sharpness_range: standard deviation of the logits, log-uniform; with `(0, 0)` the most likely symbol is taken.
+        entropy_range: see `RecurrentFamily`; in place of a sharpness. `(0, 0)`: off.
+        own_symbols_range: see `RecurrentFamily`.
+        conditioning: `"none"`: machines read nothing but their own symbols; anything else: they also read the
+            condition's symbol at each step.
         machines_per_round: machines drawn in a round; each serves an equal share of the rows.
     """
 
@@ -42,14 +47,26 @@ class RandomNetworkFamily(MachineFamily):
     radius_range: tuple[float, float] = (0.9, 0.9)
     linear_share: float = 0.5
     sharpness_range: tuple[float, float] = (1.0, 8.0)
+    entropy_range: tuple[float, float] = (0.0, 0.0)
+    own_symbols_range: tuple[float, float] = (32, 48)
+    conditioning: str = "aligned"
     machines_per_round: int = 8
 
-    reads_condition: ClassVar[bool] = True
     gain_field: ClassVar[str] = "radius_range"
 
     @property
+    def reads_condition(self) -> bool:
+        return self.conditioning != "none"
+
+    @property
+    def sets_entropy(self) -> bool:
+        """Whether machines have an entropy of their own in place of a sharpness."""
+        return self.entropy_range[1] > 0
+
+    @property
     def flops_per_symbol(self) -> int:
-        return 2 * self.units * (self.units + self.alphabet_size)
+        outputs = min(int(self.own_symbols_range[1]), self.alphabet_size) if self.sets_entropy else self.alphabet_size
+        return 2 * self.units * (self.units + outputs)
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "RandomNetworks":
         machines, units = min(self.machines_per_round, num_rows), self.units
@@ -64,7 +81,7 @@ class RandomNetworkFamily(MachineFamily):
         radius = uniform_between(*self.radius_range, (machines, 1, 1), generator)
         linear = torch.rand(machines, 1, 1, generator=generator, device=generator.device) < self.linear_share
         cold, hot = self.sharpness_range
-        return RandomNetworks(
+        drawn = RandomNetworks(
             weight=weight * radius / math.sqrt(self.connections),
             own_table=normal(self.alphabet_size, units),
             condition_table=normal(self.alphabet_size, units),
@@ -72,6 +89,23 @@ class RandomNetworkFamily(MachineFamily):
             linear=linear & (radius < 1),
             sharpness=log_uniform(cold, hot, (machines, 1, 1), generator) if cold > 0 else None,
         )
+        if self.conditioning == "none":
+            drawn.condition_table.zero_()
+        return self._with_entropy(drawn, generator) if self.sets_entropy else drawn
+
+    def _with_entropy(self, machines: "RandomNetworks", generator: torch.Generator) -> "RandomNetworks":
+        """The machines with read-outs that give them the entropy they draw."""
+        count = len(machines.weight)
+        own = draw_own_symbols(count, self.alphabet_size, self.own_symbols_range, self.entropy_range, generator)
+        shape = (count, self.units, own.symbols.shape[1])
+        head = torch.randn(shape, generator=generator, device=generator.device)
+        network = _Network(machines, TRIAL_ROWS)
+
+        def step(symbols: Tensor, condition: Tensor) -> Tensor:
+            return _unit(torch.bmm(network.step(symbols, condition), head))
+
+        scale = find_scale(own, self.alphabet_size, step, network.forget, generator).view(-1, 1, 1)
+        return replace(machines, head=head, sharpness=scale, symbols=own.symbols, bias=own.bias, entropy=own.target)
 
 
 @dataclass
@@ -82,9 +116,13 @@ class RandomNetworks:
         weight: `(M, units, units)`.
         own_table: `(M, alphabet_size, units)`, what a symbol adds to the state.
         condition_table: the same for the condition's symbol.
-        head: `(M, units, alphabet_size)`.
+        head: `(M, units, alphabet_size)`; with a set entropy `(M, units, K)`, K the most symbols that a machine
+            writes.
         linear: `(M, 1, 1)` bool, machines without tanh.
         sharpness: `(M, 1, 1)`, or None to take the most likely symbol.
+        symbols: see `OwnSymbols`; None without a set entropy: output s is symbol s.
+        bias: see `OwnSymbols`; None without.
+        entropy: see `OwnSymbols.target`; None without.
     """
 
     weight: Tensor
@@ -93,32 +131,62 @@ class RandomNetworks:
     head: Tensor
     linear: Tensor
     sharpness: Tensor | None
+    symbols: Tensor | None = None
+    bias: Tensor | None = None
+    entropy: Tensor | None = None
 
     @torch.no_grad()
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
         rows, length = conditions.shape
-        machines, alphabet, units = self.own_table.shape
+        machines = len(self.weight)
         share = equal_shares(rows, machines, seeds.device)
         each = share.shape[1]
-        offset = (torch.arange(machines, device=seeds.device) * alphabet).view(-1, 1)
-        own_table, condition_table = self.own_table.flatten(0, 1), self.condition_table.flatten(0, 1)
         output = torch.empty(length, machines, each, dtype=torch.int64, device=seeds.device)
         output[: seeds.shape[1]] = seeds[share].permute(2, 0, 1)
         condition = conditions[share].permute(2, 0, 1).contiguous()
         uniform = torch.rand(length, machines, each, 1, generator=generator, device=seeds.device)
-        state = self.head.new_zeros(machines, each, units)
-        transposed = self.weight.transpose(1, 2).contiguous()
+        network = _Network(self, each)
+        choice = Choice(OwnSymbols(self.symbols, self.bias, self.entropy), each) if self.symbols is not None else None
         for t in range(length - 1):
-            drive = F.embedding(output[t] + offset, own_table) + F.embedding(condition[t] + offset, condition_table)
-            drive = torch.baddbmm(drive, state, transposed)
-            state = torch.where(self.linear, drive, drive.tanh())
+            state = network.step(output[t], condition[t])
             if t + 1 < seeds.shape[1]:
                 continue
             logits = torch.bmm(state, self.head)
-            if self.sharpness is None:
+            if choice is not None:
+                output[t + 1] = choice(_unit(logits) * self.sharpness, uniform[t])
+            elif self.sharpness is None:
                 output[t + 1] = logits.argmax(-1)
             else:
                 # a linear state is larger than a tanh one: the sharpness is that of the logits as they are
                 logits *= self.sharpness / logits.std(-1, keepdim=True)
                 output[t + 1] = inverse_cdf(logits.softmax(-1).cumsum(-1), uniform[t])
         return output.permute(1, 2, 0).reshape(-1, length)[:rows]
+
+
+def _unit(logits: Tensor) -> Tensor:
+    """Logits of deviation 1, whatever the state's size: that of a linear network may grow without end."""
+    return logits / logits.std(-1, keepdim=True).clamp(min=1e-9)
+
+
+class _Network:
+    """One step at a time of M machines on `rows` rows each."""
+
+    def __init__(self, machines: RandomNetworks, rows: int) -> None:
+        count, alphabet, units = machines.own_table.shape
+        self.offset = (torch.arange(count, device=machines.weight.device) * alphabet).view(-1, 1)
+        self.own_table = machines.own_table.flatten(0, 1)
+        self.condition_table = machines.condition_table.flatten(0, 1)
+        self.weight = machines.weight.transpose(1, 2).contiguous()
+        self.linear = machines.linear
+        self.state = machines.weight.new_zeros(count, rows, units)
+
+    def step(self, symbols: Tensor, condition: Tensor) -> Tensor:
+        """Reads symbols and those of the conditions, both `(M, rows)`; returns the state `(M, rows, units)`."""
+        own, other = symbols + self.offset, condition + self.offset
+        drive = F.embedding(own, self.own_table) + F.embedding(other, self.condition_table)
+        drive = torch.baddbmm(drive, self.state, self.weight)
+        return torch.where(self.linear, drive, drive.tanh(), out=self.state)
+
+    def forget(self) -> None:
+        """Back to the state before the first symbol."""
+        self.state.zero_()
