@@ -143,7 +143,7 @@ class Experiment:
         self.script, self.bar = script, bar
         self.root = Path(script.output_dir)
         self.starts_runs = True
-        self.under_way: set[subprocess.Popen] = set()
+        self.under_way: set[subprocess.Popen[bytes]] = set()
         self.locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     # ---- What all arms share ----
@@ -273,7 +273,7 @@ class Experiment:
             except NotRun:
                 continue
             self.bar.update(self.starts_runs)
-        rate = min(sweep, key=sweep.get, default=script.learning_rates[0])
+        rate = min(sweep, key=sweep.__getitem__, default=script.learning_rates[0])
         for seed in script.seeds:
             try:
                 runs[seed] = self.read(arm, seed, self.stage_two(arm, seed, rate, sweep=False))

@@ -55,10 +55,11 @@ def field_docs(cls: type) -> dict[str, str]:
     """The docstring under each field of a dataclass, its parents' included, in one line each."""
     docs: dict[str, str] = {}
     for owner in reversed(cls.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body
+        (found,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        body = found.body if isinstance(found, ast.ClassDef) else []
         for field, below in zip(body, body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
-                docs[field.target.id] = " ".join(below.value.value.split())
+                docs[ast.unparse(field.target)] = " ".join(ast.literal_eval(below.value).split())
     return docs
 
 
@@ -101,10 +102,13 @@ def help_text(
 
 def _flag(action: Action, text: str, required: bool) -> str:
     """A flag, its values and its default on a line, its help below."""
-    if action.choices is not None and len(action.choices) <= MANY:
-        value = "{" + ",".join(map(str, action.choices)) + "}"
+    choices = list(map(str, action.choices or ()))
+    if 0 < len(choices) <= MANY:
+        value = "{" + ",".join(choices) + "}"
+    elif action.const is True:
+        value = "[true|false]"
     else:
-        value = {int: "N", float: "X"}.get(action.type, "[true|false]" if action.const is True else "TEXT")
+        value = "N" if action.type is int else "X" if action.type is float else "TEXT"
     default = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
     told = "required" if required else "" if default in (None, "") else f"default: {default}"
     more = " ..." if action.nargs == "+" else ""

@@ -35,12 +35,12 @@ class SideStream:
             return
         self.stream.wait_event(self.accessed)
         with torch.cuda.stream(self.stream):
-            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            began.record()
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
             yield
-            ended.record()
+            end.record()
             self.worked.record()
-        self._timed.append((began, ended))
+        self._timed.append((start, end))
 
     @contextlib.contextmanager
     def access(self) -> Iterator[None]:
