@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.models.encoding import encode
-
 from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.models.encoding import encode
 
 
 def read_text(path: str, flag: str) -> bytes:

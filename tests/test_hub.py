@@ -112,7 +112,8 @@ def check_failed_push(done: subprocess.CompletedProcess, hub: HubServer, tmp_pat
     AutoModelForCausalLM.from_pretrained(folder)
     complete = {
         "README.md", "config.json", "curves.png", "eval_results.json", "generation_config.json", "model.safetensors",
-        "synthetic_up_config.json", "tokenizer_config.json", "trainer_state.json", "training_args.bin",
+        "synthetic_up_config.json", "tokenizer.json", "tokenizer_config.json", "trainer_state.json",
+        "training_args.bin",
     }  # fmt: skip
     assert output_files(folder).keys() == complete
     show(done)

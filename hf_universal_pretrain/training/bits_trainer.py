@@ -5,13 +5,13 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 from transformers import default_data_collator
 from transformers.trainer_utils import HubStrategy
 
-from hf_universal_pretrain.evaluation import Figures, measure
+from hf_universal_pretrain.evaluation import Figures, TextSetting, measure, text_setting
 from hf_universal_pretrain.hub import claim_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
 from hf_universal_pretrain.models.cost import training_flops_per_token
@@ -21,6 +21,7 @@ from hf_universal_pretrain.runs.model_card import write_model_card
 from hf_universal_pretrain.runs.record import RunRecord, probe_results, text_results
 from hf_universal_pretrain.runs.tables import probes_table, results_table, write_results
 from hf_universal_pretrain.training.exact import ExactTrainer
+from hf_universal_pretrain.training.printing import print_evaluations_in_lines
 
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ class BitsTrainer(ExactTrainer):
         compare_with: log histories of other runs, by name, to be drawn beside this one's.
         kwargs: as for [`ExactTrainer`].
     """
+
+    told: Literal["all", "printable"] = "all"
+    """The tokens that the rows of training are made of, where there are no others."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class BitsTrainer(ExactTrainer):
             kwargs.setdefault("compute_loss_func", causal_loss)
         # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
         super().__init__(eval_dataset=self.eval_windows or None, **kwargs)
+        print_evaluations_in_lines(self)
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
@@ -118,11 +123,15 @@ class BitsTrainer(ExactTrainer):
             tokens_per_step=self.tokens_at(1),
             steps=self.state.global_step,
             history=log,
-            texts=text_results(log, self.eval_windows),
+            texts=text_results(log, self.text_settings()),
             probes=probe_results(log, self.context_length, self.probe_windows),
             started_from=self.started_from,
             compare_with=self.compare_with,
         )
+
+    def text_settings(self) -> dict[str, TextSetting]:
+        """What the figures of each text are told with."""
+        return {name: text_setting(cut, self.processing_class, self.told) for name, cut in self.eval_windows.items()}
 
     def finish(self) -> None:
         """Leaves a complete output folder: model, tokenizer, state, results, card and curves; prints the table.
@@ -139,7 +148,7 @@ class BitsTrainer(ExactTrainer):
             self.save_state()
             if self.is_world_process_zero():
                 record = self.record()
-                write_results(record.texts, record.probes, record.folder)
+                write_results(record.texts, record.probes, record.folder, record.context_length)
                 write_model_card(record)
                 write_run_file(record.folder, self.settings, finished_at=record.steps)
         if self.is_world_process_zero():

@@ -53,6 +53,7 @@ class UPTrainer(BitsTrainer):
             callbacks=[BufferEnrichmentCallback(), *(callbacks or [])],
             **kwargs,
         )
+        self.told = train_dataset.config.tokens
         device = self.args.device if self.args.device.type == "cuda" else torch.device("cpu")
         rank, world_size = self.args.process_index, self.args.world_size
         if self.args.global_stream:

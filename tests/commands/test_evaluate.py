@@ -18,7 +18,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def test_checkpoints_are_measured_beside_floors_and_drawn(run_recipe, text: Path, tmp_path: Path) -> None:
+def test_checkpoints_are_measured_beside_baselines_and_drawn(run_recipe, text: Path, tmp_path: Path) -> None:
     flags = ["--max_steps", "4", "--save_steps", "2", "--output_dir", "out", "--eval_text", f"dickens={text}"]
     done = run_recipe("pretrain.py", *TINY, *flags, "--logging_steps", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -26,17 +26,18 @@ def test_checkpoints_are_measured_beside_floors_and_drawn(run_recipe, text: Path
     common = ["--text", f"dickens={text}", "--context_length", "32", "--windows", "4", "--json", "e.json"]
     done = run_recipe("evaluate.py", "--model", *models, *common, "--probes", "rep-3", "sort", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "dickens" in done.stdout and "sort" in done.stdout and "markov_5" in done.stdout
+    assert "dickens" in done.stdout and "sort" in done.stdout and "counts .05" in done.stdout
 
     results = json.loads((tmp_path / "e.json").read_text())["models"]
     assert [results[model]["synthetic_tokens"] for model in models] == [256, 512, 512]
     entry = results["out"]["texts"]["dickens"]
     trained = json.loads((tmp_path / "out/eval_results.json").read_text())["texts"]["dickens"]
-    assert entry["floors"] == trained["floors"]
+    assert entry["baselines"] == trained["baselines"]
     for key in ("bits_per_byte", "ci95"):
         assert entry[key] == pytest.approx(trained[key], abs=1e-5)
-    assert list(entry["floors"]) == ["uniform", "kt", *(f"markov_{order}" for order in range(1, 6)), "best"]
-    assert entry["windows"] == 4 and entry["context_length"] == 32 and entry["last"]["floors"]["uniform"] == 8
+    markov = [f"markov_{order}" for order in range(1, 6)]
+    assert list(entry["baselines"]) == ["uniform", "kt", "counts_05", *markov, "best"]
+    assert entry["windows"] == 4 and entry["context_length"] == 32 and entry["last"]["baselines"]["uniform"] == 8
     assert results["out"]["probes"].keys() == {"rep-3", "sort"}
     assert results["out"]["probes"]["rep-3"]["bits_per_symbol"] == pytest.approx(math.log2(259), abs=1)
     assert (tmp_path / "e.png").stat().st_size > 5000
@@ -54,9 +55,9 @@ def test_one_model_has_the_contracts_json(run_recipe, tmp_path: Path, monkeypatc
     results = json.loads((tmp_path / "e.json").read_text())
     assert results["probes"] == {} and results["texts"].keys() == {"data"}
     entry = results["texts"]["data"]
-    assert entry["context_length"] == 64 and entry["windows"] == 3  # what the model has, less than 512
+    assert entry["context_length"] == 32 and entry["windows"] == 3  # as in its training
     assert entry["bits_per_byte"] == pytest.approx(math.log2(259), abs=0.5)
-    assert entry["floors"]["best"] < 4 < entry["floors"]["uniform"]
+    assert entry["baselines"]["best"] < 4 < entry["baselines"]["uniform"]
 
     monkeypatch.chdir(tmp_path)
     for wrong, told in (
