@@ -1,11 +1,16 @@
 """The ways in which a run ends early, and the one line that is printed of an error.
 
-Wrong use is a `ValueError` whose message names the flag and the mend; what stands here is everything else.
+Wrong use is a `ValueError` whose message names the flag and the mend; what stands here is everything else, and what is
+found out only when a run has begun.
 """
 
 
 class RunFinished(Exception):
     """There is nothing to do: the run that was asked for is finished."""
+
+
+class NotRestored(ValueError):
+    """A checkpoint does not hold all weights of the model that is to go on from it."""
 
 
 class SaveFailed(RuntimeError):

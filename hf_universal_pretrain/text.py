@@ -4,6 +4,7 @@ import argparse
 import gzip
 import hashlib
 import pydoc_data.topics
+import sysconfig
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from hf_universal_pretrain.models.encoding import encode
 
 
 def read_text(path: str, flag: str) -> bytes:
-    """Reads a text file, unpacking `.gz`.
+    """Reads a text file, unpacking `.gz`; or, where there is no such file, one of `BUILT_IN` by its name.
 
     Raises:
         ValueError: if it is missing, unreadable, empty or not UTF-8; the message names `flag`.
     """
+    if path in BUILT_IN and not Path(path).exists():
+        return BUILT_IN[path]()
     try:
         data = gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
         data.decode("utf-8")
@@ -66,6 +69,28 @@ def interpreter_texts() -> dict[str, bytes]:
     """English prose and Python source that every interpreter carries: the language reference and a standard module."""
     prose = "\n\n".join(pydoc_data.topics.topics.values())
     return {"english": prose.encode("utf-8"), "python": Path(argparse.__file__).read_bytes()}
+
+
+def standard_library() -> bytes:
+    """The source of Python's standard library without its tests: some 10 MB, file by file, in an order that mixes its
+    packages and is always the same."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    outside = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+    files = [path for path in root.rglob("*.py") if outside.isdisjoint(path.relative_to(root).parts)]
+    files.sort(key=lambda path: zlib.crc32(path.relative_to(root).as_posix().encode()))
+    return b"\n\n".join(data for path in files if (data := path.read_bytes()) and _is_utf8(data))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+# texts that every machine has, by the names that stand for them where a file is asked for
+BUILT_IN = {"stdlib": standard_library, "pydoc": lambda: interpreter_texts()["english"]}
 
 
 def deal_out(text: bytes, turns: list[str], block: int = 32_768) -> dict[str, bytes]:

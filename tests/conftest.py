@@ -78,7 +78,7 @@ def make_trainer(
         }  # fmt: skip
         windows = {"english": cut_windows(interpreter_texts()["english"], 32, 6)}
         return UPTrainer(
-            model=model or make_model(),
+            model=make_model() if model is None else model,
             args=UPConfig(str(folder), **{**defaults, **settings}),
             train_dataset=SyntheticUPDataset(data, tokenizer),
             processing_class=tokenizer,

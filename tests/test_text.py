@@ -67,3 +67,15 @@ def test_blocks_are_the_text_cut_in_order(tokenizer: PreTrainedTokenizerFast) ->
     assert blocks[1]["labels"].tolist() == encode(b"ijklmnop", tokenizer).tolist()
     with pytest.raises(ValueError, match="--train_file: 26 tokens"):
         TokenBlocks(text, tokenizer, 27)
+
+
+def test_texts_that_every_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = read_text("stdlib", "--train_file")
+    assert (
+        len(source) > 5_000_000 and b"class ArgumentParser" in source and b"import unittest.mock" not in source[:100]
+    )
+    assert source == read_text("stdlib", "--train_file"), "always in the same order"
+    assert b"The" in read_text("pydoc", "--train_file")
+    Path("stdlib").write_text("a file of that name comes first")
+    assert read_text("stdlib", "--train_file").startswith(b"a file")

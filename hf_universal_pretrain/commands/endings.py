@@ -11,7 +11,14 @@ import psutil
 import torch
 from transformers import ProgressCallback, Trainer
 
-from hf_universal_pretrain.errors import HubUnavailable, RunFinished, SaveFailed, TrainingDiverged, first_line
+from hf_universal_pretrain.errors import (
+    HubUnavailable,
+    NotRestored,
+    RunFinished,
+    SaveFailed,
+    TrainingDiverged,
+    first_line,
+)
 from hf_universal_pretrain.hub import push_or_explain
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
@@ -82,7 +89,7 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
 
     SIGTERM and Ctrl-C save a checkpoint and end the process with the status that a shell expects (143 and 130). A loss
     that is not finite, a disk that is full, and another process of the run that died end it with one line and status
-    1. All tell how to go on.
+    1. All tell how to go on. A checkpoint that does not hold all of the model's weights is wrong use, status 2.
     """
     if trainer.args.device.type == "cpu":
         use_all_cores()
@@ -98,6 +105,8 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
         status = 128 + stop.received
     except KeyboardInterrupt:
         what, status = "interrupted", 128 + signal.SIGINT
+    except NotRestored as error:
+        exit_with_usage_error(error)
     except TrainingDiverged as error:
         _exit(str(error), 1, from_any=trainer.is_fsdp_enabled)  # with FSDP, weights of one process
     except SaveFailed as error:

@@ -17,7 +17,7 @@ synthetic tokens.
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,15 @@ from hf_universal_pretrain.evaluation import (
     text_entry,
     text_setting,
 )
+from hf_universal_pretrain.evaluation.reach import measure_reach
 from hf_universal_pretrain.models.build import build_model, check_fits, load_model, positions_of, read_config
+from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.folder import check_can_be_written
 from hf_universal_pretrain.runs.origin import told_printable, trained_length, trained_tokens
 from hf_universal_pretrain.runs.settings import at_least
-from hf_universal_pretrain.runs.tables import BASELINES, JUDGED, PICTURED, probes_table, texts_table
+from hf_universal_pretrain.runs.tables import BASELINES, JUDGED, PICTURED, probes_table, reach_table, texts_table
 from hf_universal_pretrain.text import interpreter_texts, read_dataset, read_named_texts
 
 
@@ -73,6 +75,9 @@ class ScriptArguments:
     induction, repeat, copy, sort, reverse, needle."""
     probe_windows: int = 100
     """Windows of each probe."""
+    reach: bool = False
+    """Measure too how far back each model looks in each text: its bits where all but the last k tokens are exchanged
+    for those of another window, for k from 1 to 64."""
     batch_size: int = 16
     """Windows in one forward pass."""
     json: str | None = None
@@ -153,6 +158,10 @@ def measured(script: ScriptArguments, name: str, one: Subject, windows: dict[str
         "texts": {text: text_entry(figures["texts"][text], setting) for text, setting in one.settings.items()},
         "probes": {probe: probe_entry(found, probe, length, count) for probe, found in figures["probes"].items()},
     }
+    for text, cut in windows.items() if script.reach else ():
+        progress = f"Reach in {text}"
+        found = measure_reach(model, token_rows(cut, one.tokenizer), batch_size=script.batch_size, progress=progress)
+        result["texts"][text]["reach"] = asdict(found)
     return result | ({"synthetic_tokens": one.synthetic_tokens} if one.synthetic_tokens else {})
 
 
@@ -160,6 +169,10 @@ def tables(name: str, result: dict[str, Any]) -> str:
     """A model's part of what is printed."""
     tokens = result.get("synthetic_tokens")
     lines = [name + (f" after {tokens:,} synthetic tokens" if tokens else ""), texts_table(result["texts"])]
+    for text, entry in result["texts"].items():
+        if "reach" in entry:
+            lines.append(f"Reach in {text}, bits a token by how many before it are its own:")
+            lines.append(reach_table(entry["reach"]))
     return "\n".join(lines + ([probes_table(result["probes"])] if result["probes"] else []))
 
 
@@ -188,6 +201,12 @@ def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
         for text, entry in ordered[-1]["texts"].items()
     }
     plot_runs({"": history}, baselines, path, tokens_per_step=1)
+
+
+def token_rows(windows: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """The tokens of windows, `(count, tokens)` int64, all as many as the window with the fewest has."""
+    rows = [encode(window.numpy().tobytes(), tokenizer) for window in windows]
+    return torch.stack([row[: min(map(len, rows))] for row in rows])
 
 
 def main() -> None:

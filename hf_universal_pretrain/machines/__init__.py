@@ -13,6 +13,7 @@ from hf_universal_pretrain.machines.language import LanguageFamily
 from hf_universal_pretrain.machines.markov import MarkovFamily
 from hf_universal_pretrain.machines.noise import NoiseFamily
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily
+from hf_universal_pretrain.machines.two_clocks import TwoClocksFamily
 from hf_universal_pretrain.machines.zoo.automata import ElementaryAutomatonFamily, NeuralAutomatonFamily
 from hf_universal_pretrain.machines.zoo.dyck import DyckFamily
 from hf_universal_pretrain.machines.zoo.hmm import HiddenMarkovFamily
@@ -36,6 +37,7 @@ FAMILIES: dict[str, Callable[..., MachineFamily]] = {
     "markov": MarkovFamily,
     "hmm": HiddenMarkovFamily,
     "context_tree": ContextTreeFamily,
+    "two_clocks": TwoClocksFamily,
     "language": LanguageFamily,
     "copies": CopyFamily,
     "repeat": RepeatFamily,

@@ -23,6 +23,7 @@ from hf_universal_pretrain.machines.draws import (
     random_injections,
     uniform_between,
 )
+from hf_universal_pretrain.machines.words import draw_word_lengths, spell_out, words_of_a_row
 
 
 OUTSIDE_LETTERS = 3  # a blank and two marks
@@ -91,7 +92,7 @@ class LanguageFamily(MachineFamily):
         alpha = log_uniform(*self.class_range, (num_rows, 1, 1), generator).expand(-1, most_classes, most_classes)
         return Languages(
             spelling=self._spell(symbols, letters, generator),
-            word_length=self._word_lengths(num_rows, generator),
+            word_length=draw_word_lengths((num_rows, self.words), self.end_range, self.longest_word, generator),
             cumulative=cumulative,
             class_of=class_of.clamp_(max=most_classes - 1),
             edges=edges,
@@ -137,12 +138,6 @@ class LanguageFamily(MachineFamily):
         symbol = symbols.gather(1, spelling.flatten(1)).view_as(spelling)
         return symbol.transpose(1, 2).to(torch.int16).contiguous()  # an alphabet has at most 32,768 symbols
 
-    def _word_lengths(self, count: int, generator: torch.Generator) -> Tensor:
-        """`(M, V)` int64: geometric, cut."""
-        end = uniform_between(*self.end_range, (count, 1), generator).double()
-        uniform = torch.rand(count, self.words, generator=generator, device=end.device, dtype=end.dtype)
-        return ((1 - uniform).log() / (1 - end).log()).long().add_(1).clamp_(max=self.longest_word)
-
 
 @dataclass
 class Languages:
@@ -178,26 +173,11 @@ class Languages:
     @torch.no_grad()
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
         """Makes rows that start in the middle of a word; seeds and conditions give the shape only."""
-        length, device = conditions.shape[1], conditions.device
-        longest = self.spelling.shape[2]
-        # enough even if every word has one letter and the first, of which at least one symbol shows, is the longest
-        words = self.write_words(length // 2 + 1, generator)
-        uniform = torch.rand(3, *words.shape, generator=generator, device=device)
-        marked = uniform[0] < self.mark_chance
-        mark = self.marks.gather(1, (uniform[1] * 2).long())
-        letters = self.word_length.gather(1, words)
-        piece = letters + marked + 1  # a word, perhaps a mark, a blank
-        piece_end = piece.cumsum(1)
-        skipped = (uniform[2, :, :1] * piece[:, :1]).long()
-        position = skipped + torch.arange(length, device=device)
-        which = torch.searchsorted(piece_end, position, right=True)
-        place = position - (piece_end - piece).gather(1, which)  # inside the piece
-        in_spelling = words.gather(1, which) * longest + place.clamp(max=longest - 1)
-        letter = self.spelling.flatten(1).gather(1, in_spelling).long()
-        after = place - letters.gather(1, which)  # 0: the first symbol after the word
-        shown_mark = (after == 0) & marked.gather(1, which)
-        after_word = torch.where(shown_mark, mark.gather(1, which), self.blank)
-        return torch.where(after < 0, letter, after_word)
+        length = conditions.shape[1]
+        words = self.write_words(words_of_a_row(length), generator)
+        return spell_out(
+            words, length, self.spelling, self.word_length, self.mark_chance, self.blank, self.marks, generator
+        )
 
     def write_words(self, count: int, generator: torch.Generator) -> Tensor:
         """A text of each language as numbers of words, `(M, count)` int64."""

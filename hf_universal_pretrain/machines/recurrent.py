@@ -49,6 +49,8 @@ class RecurrentFamily(MachineFamily):
             temperature: the read-out is N(0, 1), without bias, times the factor at which the machine's own rows have
             that entropy (see `entropy`), so that no machine is dead and none is noise. `(0, 0)`: off.
         own_symbols_range: how many symbols a machine with a set entropy writes, log-uniform; cut to the alphabet.
+        exponent_range: s in the frequencies (rank + 2)^-s of these symbols, uniform, which what a machine has read
+            raises and lowers; 0: all alike.
         conditioning: `"aligned"`: at step t a machine reads its own symbol t and the condition's symbol t (the
             paper); `"prefix"`: it reads the whole condition, then its seed, before it writes; `"none"`: it reads
             nothing but its own symbols.
@@ -64,6 +66,7 @@ class RecurrentFamily(MachineFamily):
     temperature_range: tuple[float, float] = (0.0, 0.0)
     entropy_range: tuple[float, float] = (0.0, 0.0)
     own_symbols_range: tuple[float, float] = (32, 48)
+    exponent_range: tuple[float, float] = (0.0, 0.0)
     conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     machines_per_round: int = 8
 
@@ -91,9 +94,12 @@ class RecurrentFamily(MachineFamily):
         outputs = min(int(self.own_symbols_range[1]), self.alphabet_size) if self.sets_entropy else self.alphabet_size
         return 2 * (steps * layers + hidden * outputs)
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
         """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""
-        machines, hidden = min(self.machines_per_round, num_rows), self.hidden_size
+        machines, hidden = self.machines_for(num_rows), self.hidden_size
         gates = {"lstm": 4, "gru": 3}[self.cell]
         device = generator.device
 
@@ -129,7 +135,9 @@ class RecurrentFamily(MachineFamily):
     def _with_entropy(self, machines: "RecurrentMachines", generator: torch.Generator) -> "RecurrentMachines":
         """The machines with read-outs that give them the entropy they draw."""
         count, device = len(machines.gain), generator.device
-        own = draw_own_symbols(count, self.alphabet_size, self.own_symbols_range, self.entropy_range, generator)
+        own = draw_own_symbols(
+            count, self.alphabet_size, self.own_symbols_range, self.entropy_range, self.exponent_range, generator
+        )
         shape = (count, own.symbols.shape[1], self.hidden_size)
         head_MKH = torch.randn(shape, generator=generator, device=device)
         network = _Network(replace(machines, head_weight=head_MKH, head_bias=torch.zeros_like(own.bias)), TRIAL_ROWS)
@@ -197,7 +205,7 @@ class RecurrentMachines:
         conditions_TMR = (conditions[share_MR] + offset_M11).permute(2, 0, 1).contiguous()
         network = _Network(self, per_machine)
         choice = None
-        if self.symbols is not None:
+        if self.symbols is not None and self.entropy is not None:
             choice = Choice(OwnSymbols(self.symbols, self.head_bias, self.entropy), per_machine)
         aligned = self.family.conditioning == "aligned"
         sample = self.family.temperature_range[0] > 0 or choice is not None

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import torch
-import yaml
 from huggingface_hub.errors import StrictDataclassError
 from torch.distributed.tensor import DTensor
 from transformers import (
@@ -20,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.models.overrides import override, text_part
 from hf_universal_pretrain.models.tokenizers import needs_its_code
 
 
@@ -65,7 +65,7 @@ def build_config(
     Args:
         name: see `read_config`.
         tokenizer: gives the vocabulary's size and the special tokens.
-        overrides: changes such as `"n_layer=2,n_embd=128"`.
+        overrides: changes such as `"n_layer=2,n_embd=128"` (see `overrides.override`).
         pad_vocab_multiple_of: the vocabulary is rounded up to a multiple of it.
         trust_remote_code: lets code run that comes with the configuration.
 
@@ -74,28 +74,8 @@ def build_config(
     """
     config = read_config(name, trust_remote_code)
     if overrides:
-        override(config, overrides)
+        config = override(config, overrides)
     return fit_config(config, tokenizer, pad_vocab_multiple_of)
-
-
-def override(config: PreTrainedConfig, overrides: str) -> None:
-    """Changes settings of a configuration, as in `"n_layer=2,n_embd=128"`, in place.
-
-    Raises:
-        ValueError: if there is no such setting or the value is of another type.
-    """
-    config = text_part(config)
-    try:
-        for change in overrides.split(","):
-            key, _, value = change.partition("=")
-            if value and getattr(config, key, "") is None:  # the library leaves these alone: it knows no type
-                setattr(config, key, yaml.safe_load(value))
-            else:
-                config.update_from_string(change)
-    except (ValueError, TypeError, StrictDataclassError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"--config_overrides {overrides!r}: {first_line(error)}; the form is n_layer=2,n_embd=128"
-        ) from error
 
 
 def fit_config(
@@ -137,12 +117,6 @@ def fit_config(
     if vars(text).get("head_dim", 0) is None:
         text.head_dim = text.hidden_size // text.num_attention_heads
     return config
-
-
-def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The configuration of the language model in that of a model which also sees or hears; else `config` itself."""
-    parts = (getattr(config, name, None) for name in ("text_config", "decoder"))
-    return next((part for part in parts if isinstance(part, PreTrainedConfig)), config)
 
 
 def build_model(

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel
 
-from hf_universal_pretrain.models.build import text_part
+from hf_universal_pretrain.models.overrides import text_part
 
 
 def training_flops_per_token(model: PreTrainedModel, context_length: int) -> float:

@@ -31,6 +31,8 @@ def plot_runs(
     probes = [key for key in keys if key.startswith("eval_probe_") and key.endswith("_bits_per_symbol")]
     if probes:
         panels["probes"] = {key[len("eval_probe_") : -len("_bits_per_symbol")]: key for key in probes}
+    if "eval_reach_bits" in keys:
+        panels["gain from further back"] = {"": "eval_reach_bits"}
     figure = Figure(figsize=(4.2 * max(1, len(panels)), 3.6), layout="constrained")
     axes = figure.subplots(1, max(1, len(panels)), squeeze=False)
     for (title, curves), axis in zip(panels.items(), axes[0], strict=False):
@@ -44,7 +46,11 @@ def plot_runs(
             axis.axhline(bits, color=color, linestyle="--", linewidth=1)
             side = "top" if name == "best" else "bottom"  # it lies close under the one before
             axis.annotate(name, (0.99, bits), xycoords=("axes fraction", "data"), ha="right", va=side, color=color)
-        unit = {"Training loss": "bits per token", "probes": "bits per symbol"}.get(title, "bits per byte")
+        unit = {
+            "Training loss": "bits per token",
+            "probes": "bits per symbol",
+            "gain from further back": "bits per token",
+        }.get(title, "bits per byte")
         axis.set(title=title, xlabel="synthetic tokens" if tokens_per_step else "step", ylabel=unit)
         if tokens_per_step:
             axis.xaxis.set_major_formatter(EngFormatter())

@@ -18,7 +18,7 @@ from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens, wall_seconds
 from hf_universal_pretrain.runs.readme import duration, render_card, write_card, yaml_lines
 from hf_universal_pretrain.runs.record import RunRecord
-from hf_universal_pretrain.runs.tables import BASELINES, PICTURED, shown_baselines, text_notes
+from hf_universal_pretrain.runs.tables import BASELINES, PICTURED, reach_line, shown_baselines, text_notes
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
@@ -64,6 +64,7 @@ def _render(record: RunRecord) -> str:
         baselines=shown_baselines(texts),
         notes=text_notes(texts),
         probes=probes,
+        reach=record.reach and reach_line(record.reach),
         steps=f"{record.steps:,}",
         tokens=f"{record.tokens:,}",
         flops=f"{record.tokens * record.flops_per_token:.2e}",

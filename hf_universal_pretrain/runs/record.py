@@ -25,6 +25,7 @@ class RunRecord:
         history: the log.
         texts: for each text its entry, see `text_results`.
         probes: for each probe that was measured its entry, see `probe_results`.
+        reach: how far back the model looks on rows of its own stream (`evaluation.reach`); empty where not measured.
         started_from: the model whose weights training started from; None for random weights.
         compare_with: logs of other runs, by name, to be drawn beside this one's.
         data: settings of the synthetic stream; None where it trains on text.
@@ -41,6 +42,7 @@ class RunRecord:
     history: list[dict[str, Any]]
     texts: dict[str, dict[str, Any]]
     probes: dict[str, dict[str, Any]]
+    reach: dict[str, Any]
     started_from: str | None
     compare_with: dict[str, list[dict[str, Any]]]
     data: SyntheticUPConfig | None = None
@@ -63,8 +65,8 @@ class RunRecord:
 
 
 def last_figures(history: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """The figures of `"texts"` or `"probes"`, by name, of the last evaluation in a log; empty if there was none."""
-    return next((entry["figures"][kind] for entry in reversed(history) if "figures" in entry), {})
+    """The figures of `"texts"`, `"probes"` or `"reach"` of the last evaluation in a log; empty if there was none."""
+    return next((entry["figures"].get(kind) or {} for entry in reversed(history) if "figures" in entry), {})
 
 
 def text_results(history: list[dict[str, Any]], settings: dict[str, TextSetting]) -> dict[str, dict[str, Any]]:

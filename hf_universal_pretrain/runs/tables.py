@@ -6,6 +6,7 @@ from typing import Any
 
 
 RESULTS_FILE = "eval_results.json"
+ENOUGH = 0.05  # bits a token gained from further back than the last token: less is a plateau that was not left
 JUDGED = "second half of each window"
 # the baselines that are shown where there is no room for all, and those in pictures
 BASELINES = {
@@ -15,10 +16,15 @@ PICTURED = ("uniform", "kt", "best")
 
 
 def write_results(
-    results: dict[str, dict[str, Any]], probes: dict[str, dict[str, Any]], folder: str | Path, context_length: int
+    results: dict[str, dict[str, Any]],
+    probes: dict[str, dict[str, Any]],
+    folder: str | Path,
+    context_length: int,
+    reach: dict[str, Any] | None = None,
 ) -> None:
     """Writes `eval_results.json`, in the form of `evaluate.py --json`, with the tokens in a row of training."""
-    content = {"judged": JUDGED, "context_length": context_length, "texts": results, "probes": probes}
+    content: dict[str, Any] = {"judged": JUDGED, "context_length": context_length, "texts": results, "probes": probes}
+    content |= {"reach": reach} if reach else {}
     (Path(folder) / RESULTS_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -73,6 +79,30 @@ def text_notes(texts: dict[str, dict[str, Any]]) -> list[str]:
             "The tokenizer does not tell which bytes its tokens cover: a window's second half is that of its tokens."
         )
     return notes
+
+
+def reach_line(reach: dict[str, Any]) -> str:
+    """What a model gains from looking further back than the last token, and whether that is enough to start from.
+
+    Args:
+        reach: the fields of `evaluation.reach.Reach`.
+    """
+    gain = f"{reach['gain']:.2f} \u00b1 {reach['ci95']:.2f} bits a token"
+    if reach["gain"] - reach["ci95"] > ENOUGH:
+        return f"On new rows of its own stream the model gains {gain} from what stands before the last token."
+    return (
+        f"Warning: on new rows of its own stream the model gains only {gain} from what stands before the last token. "
+        "A start from it will not help: train longer or at a higher rate, or on rows that are easier to learn "
+        "(--preset warm_start)."
+    )
+
+
+def reach_table(reach: dict[str, Any]) -> str:
+    """Bits of a token by how many tokens before it are its own row's, the others being another row's."""
+    known = {**{f"last {k}": bits for k, bits in reach["bits"].items()}, "all": reach["full"]}
+    return "\n".join(
+        ["  " + " ".join(f"{name:>8}" for name in known), "  " + " ".join(f"{bits:8.3f}" for bits in known.values())]
+    )
 
 
 def _line(name: str, cells: list[str]) -> str:

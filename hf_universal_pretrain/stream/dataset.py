@@ -1,5 +1,6 @@
 """The synthetic stream: machines enrich a buffer, rows are sampled from it. Algorithm 1 of arXiv 2506.20057."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,10 +18,12 @@ from hf_universal_pretrain.stream.beside import SideStream
 from hf_universal_pretrain.stream.buffer import SequenceBuffer
 from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.stream.mixture import Mixture, Read
+from hf_universal_pretrain.stream.shares import family_of
 
 
 STATE_VERSION = 4
 READABLE_VERSIONS = (3, 4)  # 3 has the mixture's state beside the others, and factors of gains
+HELD_OUT_RANK = 2**31 - 1  # of the stream that held-out rows come from: no process has this number
 COUNTS = ("step", "rounds", "rows_served", "tried", "kept")
 
 
@@ -170,6 +173,16 @@ class SyntheticUPDataset(IterableDataset):
         """How long the rounds took so far, those of before a (re)start not counted."""
         return self.side.seconds
 
+    def held_out_rows(self, count: int) -> Tensor:
+        """Draws `(count, context_length)` int64 tokens of the stage that the stream is in, from a stream that no
+        process trains on: the same pools of machines, other rows. The same at each call in a stage."""
+        settings = dataclasses.replace(self.mixture.stage, buffer_size=max(self.mixture.stage.buffer_size, 2 * count))
+        stream = SyntheticUPDataset(settings, self.tokenizer, self.random.device, rank=HELD_OUT_RANK)
+        stream.mixture.pools = self.mixture.pools  # or they would be drawn again
+        for _ in range(max(1, settings.burn_in_rounds)):
+            stream.enrich()
+        return stream.draw(count)[0]
+
     def run_settings(self) -> dict[str, Any]:
         """What decides the rows, as it is kept with a run."""
         return self.config.to_dict()
@@ -219,7 +232,7 @@ def row_features(config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase |
     and `labels` (-100 where the model is not judged) if the mixture has a family that leaves symbols unjudged."""
     tokens = config.alphabet_size if tokenizer is None else len(tokenizer)
     dtype = "int16" if tokens <= 32_768 else "int32"
-    names = {name for stage in config.stages for name in stage.mixture}
+    names = {family_of(part) for stage in config.stages for part in stage.mixture}
     judges_all = all(build_family(name, config).judges_all for name in names)
     columns = ("input_ids",) if judges_all else ("input_ids", "labels")
     column = datasets.List(datasets.Value(dtype), length=config.context_length)

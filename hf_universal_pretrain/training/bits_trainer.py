@@ -18,8 +18,8 @@ from hf_universal_pretrain.models.cost import training_flops_per_token
 from hf_universal_pretrain.runs.folder import write_run_file
 from hf_universal_pretrain.runs.history import wall_seconds
 from hf_universal_pretrain.runs.model_card import write_model_card
-from hf_universal_pretrain.runs.record import RunRecord, probe_results, text_results
-from hf_universal_pretrain.runs.tables import probes_table, results_table, write_results
+from hf_universal_pretrain.runs.record import RunRecord, last_figures, probe_results, text_results
+from hf_universal_pretrain.runs.tables import probes_table, reach_line, results_table, write_results
 from hf_universal_pretrain.training.exact import ExactTrainer
 from hf_universal_pretrain.training.printing import print_evaluations_in_lines
 
@@ -80,11 +80,17 @@ class BitsTrainer(ExactTrainer):
             metrics |= text_metrics(f"{metric_key_prefix}_{name}", of_text)
         for name, of_probe in figures["probes"].items():
             metrics |= _as_logged(f"{metric_key_prefix}_probe_{name}", of_probe)
+        more, figures["reach"] = self.measure_more(metric_key_prefix)
+        metrics |= more
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
         self.state.log_history[-1]["figures"] = figures  # in the log alone: loggers take only numbers
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def measure_more(self, prefix: str) -> tuple[dict[str, float], dict[str, Any] | None]:
+        """What a kind of trainer measures beside texts and probes: numbers for the log, and the figures in full."""
+        return {}, None
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self.train_began, self.seconds_before = time.perf_counter(), None
@@ -125,6 +131,7 @@ class BitsTrainer(ExactTrainer):
             history=log,
             texts=text_results(log, self.text_settings()),
             probes=probe_results(log, self.context_length, self.probe_windows),
+            reach=last_figures(log, "reach"),
             started_from=self.started_from,
             compare_with=self.compare_with,
         )
@@ -148,7 +155,7 @@ class BitsTrainer(ExactTrainer):
             self.save_state()
             if self.is_world_process_zero():
                 record = self.record()
-                write_results(record.texts, record.probes, record.folder, record.context_length)
+                write_results(record.texts, record.probes, record.folder, record.context_length, record.reach)
                 write_model_card(record)
                 write_run_file(record.folder, self.settings, finished_at=record.steps)
         if self.is_world_process_zero():
@@ -156,6 +163,8 @@ class BitsTrainer(ExactTrainer):
                 print(results_table(record.texts))
             if record.probes:
                 print(probes_table(record.probes))
+            if record.reach:
+                print(reach_line(record.reach))
             print(f"The model is in {self.args.output_dir}")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

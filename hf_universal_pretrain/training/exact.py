@@ -16,6 +16,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from hf_universal_pretrain.errors import SaveFailed, first_line
+from hf_universal_pretrain.models.restore import restore_weights
 from hf_universal_pretrain.runs.checkpoints import mark_complete, unmark
 from hf_universal_pretrain.runs.folder import write_run_file
 from hf_universal_pretrain.runs.settings import run_settings
@@ -30,7 +31,7 @@ class ExactTrainer(Trainer):
     it had never been stopped; on a CPU, bit for bit.
 
     Args:
-        model: to be trained.
+        model: to be trained, a transformers one without adapters (PEFT).
         args: of the training.
         context_length: tokens in a training row.
         settings: of the run (see `settings.run_settings`), kept in each checkpoint; worked out if not given.
@@ -51,17 +52,39 @@ class ExactTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         self.context_length = context_length
+        _check_is_whole(model)
         tokenizer, dataset = kwargs.get("processing_class"), kwargs.get("train_dataset")
         self.settings = settings or run_settings(args, model, tokenizer, dataset)
         super().__init__(model=model, args=args, callbacks=[HealthCallback(), *(callbacks or [])], **kwargs)
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self.is_fsdp_enabled and args.process_index == 0:
             logger.warning("accelerate has FSDP on GPUs only: each process holds a whole copy of the model (DDP).")
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
+    # Once the stock method has made the optimizer and loaded the checkpoint, there is nothing left to be refused: only
+    # now is the first file written.
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)
         if self.args.should_save:
             with self.saving(self.args.output_dir):
                 write_run_file(self.args.output_dir, self.settings)
-        return super().train(*args, **kwargs)
+        return prepared
+
+    # The stock methods load what a checkpoint calls as the model does, and leave the rest as it was with a warning: of
+    # many architectures, all of the experts. Weights that are sharded keep the stock way: they are saved and loaded
+    # under the names that the model has.
+    def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(checkpoint, model)
+        else:
+            restore_weights(self._bare_model(), checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            restore_weights(self._bare_model(), self.state.best_model_checkpoint)
+
+    def _bare_model(self) -> PreTrainedModel:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     # The stock method evaluates at the start of a run that goes on, too, which early stopping would count.
     def _evaluate(self, *args: Any, skip_scheduler: bool = False, **kwargs: Any) -> dict[str, float]:
@@ -73,6 +96,7 @@ class ExactTrainer(Trainer):
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         trained = super()._init_training_state(max_steps, *args, **kwargs)
         self.state.compute_steps(self.args, max_steps)
+        self._first_step = self.state.global_step
         return trained
 
     # The stock method trains a step more than asked for when it starts at the last one.
@@ -81,7 +105,7 @@ class ExactTrainer(Trainer):
             self._load_rng_state(kwargs["resume_from_checkpoint"])
             self.control.should_training_stop = True
             return
-        first = self.state.global_step == self._initial_global_step
+        first = self.state.global_step == self._first_step
         if first and isinstance(kwargs["model"], DistributedDataParallel):
             self._settle_gradient_buckets(kwargs["model"])
         super()._run_epoch(*args, **kwargs)
@@ -134,3 +158,16 @@ class ExactTrainer(Trainer):
             if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR) and self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)
             raise SaveFailed(f"cannot save to {folder}: {first_line(error)}") from error
+
+
+def _check_is_whole(model: PreTrainedModel) -> None:
+    """Refuses what saves only a part of its weights, since a run could not go on from that.
+
+    Raises:
+        ValueError: if the model is not a transformers one, or has adapters (PEFT).
+    """
+    bare = getattr(model, "_orig_mod", model)  # as torch.compile wraps it
+    if not isinstance(bare, PreTrainedModel):
+        raise ValueError(f"model: it must be a PreTrainedModel of transformers, not a {type(bare).__name__}")
+    if getattr(bare, "_hf_peft_config_loaded", False):
+        raise ValueError("model: it has adapters (PEFT), whose checkpoints hold no whole model: merge them first")

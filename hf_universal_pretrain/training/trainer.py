@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
+from hf_universal_pretrain.evaluation.reach import measure_reach
 from hf_universal_pretrain.runs.record import RunRecord
 from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
@@ -17,6 +18,7 @@ from hf_universal_pretrain.training.callbacks import BufferEnrichmentCallback
 from hf_universal_pretrain.training.config import UPConfig
 
 
+REACH_ROWS, REACH_DISTANCES = 48, (1, 2, 4, 16)
 logger = logging.getLogger(__name__)
 
 
@@ -54,6 +56,7 @@ class UPTrainer(BitsTrainer):
             **kwargs,
         )
         self.told = train_dataset.config.tokens
+        self.held_out: dict[int, torch.Tensor] = {}  # rows that are not trained on, of the stage that is measured
         device = self.args.device if self.args.device.type == "cuda" else torch.device("cpu")
         rank, world_size = self.args.process_index, self.args.world_size
         if self.args.global_stream:
@@ -95,6 +98,18 @@ class UPTrainer(BitsTrainer):
                 logs["acceptance"] = round(self.train_dataset.kept / self.train_dataset.tried, 4)
         self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise
         super().log(logs, start_time)
+
+    def measure_more(self, prefix: str) -> tuple[dict[str, float], dict[str, Any] | None]:
+        """How far back the model looks, on held-out rows of the stage that the stream is in (see `evaluation.reach`):
+        the log has `{prefix}_reach_bits`, what it gains from further back than the last token."""
+        stage = self.train_dataset.mixture.stage_number
+        if stage not in self.held_out:
+            self.held_out = {stage: self.train_dataset.held_out_rows(REACH_ROWS).cpu()}
+        reach = measure_reach(
+            self.model, self.held_out[stage], REACH_DISTANCES, self.args.per_device_eval_batch_size,
+            "Measuring reach" if self.is_local_process_zero() and not self.args.disable_tqdm else None,
+        )  # fmt: skip
+        return {f"{prefix}_reach_bits": reach.gain}, asdict(reach)
 
     def record(self) -> RunRecord:
         return replace(super().record(), data=self.train_dataset.config, rounds=self.train_dataset.rounds)

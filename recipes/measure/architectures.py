@@ -1,12 +1,14 @@
-"""Pretrains every causal architecture of the installed transformers for three steps, and writes down what works.
+"""Pretrains every causal architecture of the installed transformers for four steps, and writes down what works.
 
-    python recipes/architectures.py --json recipes/results/architectures.json
-    python recipes/architectures.py --json out/some.json --names gpt2 mamba2 qwen3_moe
+    python -m recipes.measure.architectures --json recipes/results/architectures.json
+    python -m recipes.measure.architectures --json out/some.json --names gpt2 mamba2 qwen3_moe
 
 Each architecture runs at a tiny size (`tiny.py`) in a process of its own: it is built, checked, trained through
 `UPTrainer`, saved, and loaded with `AutoModelForCausalLM.from_pretrained`; the loaded model must give the same logits,
-and the first logged loss, on noise, must be ln(vocabulary) within 5%. Its full default configuration is built too,
-without memory, as `pretrain.py --model NAME --dry_run` does. What stands in the JSON file is not run again.
+and the first logged loss, on noise, must be ln(vocabulary) within 5%. `resumes_exactly`: a model with other random
+weights that goes on from the checkpoint of step 2 logs the same losses and ends with the same weights, to the last
+bit. The full default configuration is built too, without memory, as `pretrain.py --model NAME --dry_run` does. What
+stands in the JSON file is not run again.
 """
 
 import json
@@ -33,14 +35,15 @@ from hf_universal_pretrain.models.build import build_config, build_model, check_
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.text import interpreter_texts
-from hf_universal_pretrain.tiny import tiny_config
 from hf_universal_pretrain.training.plan import plan_table
+
+from .tiny import tiny_config
 
 
 CONTEXT = 64
 # `--config_overrides` that an architecture needs
 _CALM = "initializer_range=0.02"  # their own makes an untrained model too sure of itself
-_INDEXER = "indexer_n_heads=4,indexer_kv_heads=1,indexer_head_dim=64,indexer_budget=2048,indexer_compress_ratio=4"
+_INDEXER = "indexer_n_heads=4,indexer_kv_heads=1,indexer_head_dim=256,indexer_budget=2048,indexer_compress_ratio=4"
 NEEDS: dict[str, str] = {
     "deepseek_v2": "num_experts_per_tok=2",
     "dots1": "n_routed_experts=4,n_shared_experts=1,num_experts_per_tok=2",
@@ -54,29 +57,27 @@ NEEDS: dict[str, str] = {
     "youtu": "embedding_initializer_range=0.01",
 }
 
+# what keeps an architecture from being repeatable at all
+NOT_REPEATABLE: dict[str, str] = {
+    "reformer": "it seeds its hashing anew from the machine's entropy, in each layer and step: no two runs are alike",
+}
 
-def build_tiny(name: str, overrides: str | None) -> PreTrainedModel:
+
+def build_tiny(name: str, overrides: str | None, seed: int = 0) -> PreTrainedModel:
     """The architecture at a tiny size, after the checks of `pretrain.py`.
 
     Raises:
         ValueError: if the package refuses it, as a user would see it.
     """
     tokenizer = build_tokenizer("byte")
-    model = build_model(tiny_config(name, tokenizer, overrides), seed=0)
+    model = build_model(tiny_config(name, tokenizer, overrides), seed)
     check_fits(model, tokenizer, CONTEXT)
     check_causal(model, CONTEXT)
     return model
 
 
-def pretrain(model: PreTrainedModel, folder: str) -> dict[str, Any]:
-    """Trains, saves and loads a model.
-
-    Returns:
-        `class`, `parameters`, `loss` (nats a token, of the first step, so before any update) and `ln_vocabulary`.
-
-    Raises:
-        AssertionError: if a promise is broken.
-    """
+def make_trainer(model: PreTrainedModel, folder: str | Path) -> UPTrainer:
+    """Four steps on noise, with a checkpoint in the middle."""
     tokenizer = build_tokenizer("byte")
     # uniform noise: where a row repeats itself, a model with tied embeddings that leans towards its input is right
     data = SyntheticUPConfig(
@@ -84,17 +85,35 @@ def pretrain(model: PreTrainedModel, folder: str) -> dict[str, Any]:
         burn_in_rounds=2,
     )  # fmt: skip
     args = UPConfig(
-        folder, max_steps=3, per_device_train_batch_size=4, logging_steps=1, warmup_steps=0, save_strategy="no",
+        str(folder), max_steps=4, per_device_train_batch_size=4, logging_steps=1, warmup_steps=0, save_steps=2,
         use_cpu=True, disable_tqdm=True,
     )  # fmt: skip
     plan_table(model, args, data)
-    trainer = UPTrainer(
+    return UPTrainer(
         model=model, args=args, train_dataset=SyntheticUPDataset(data, tokenizer), processing_class=tokenizer,
         eval_windows={"english": cut_windows(interpreter_texts()["english"], CONTEXT, 2)},
     )  # fmt: skip
+
+
+def losses_of(trainer: UPTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def pretrain(model: PreTrainedModel, folder: str) -> tuple[dict[str, Any], UPTrainer]:
+    """Trains, saves and loads a model.
+
+    Returns:
+        `class`, `parameters`, `loss` (nats a token, of the first step, so before any update) and `ln_vocabulary`; and
+        the trainer.
+
+    Raises:
+        AssertionError: if a promise is broken.
+    """
+    trainer = make_trainer(model, folder)
+    tokenizer = trainer.processing_class
     trainer.train()
     trainer.finish()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses = losses_of(trainer)
     ln_vocabulary = math.log(len(tokenizer))
     assert abs(losses[0] / ln_vocabulary - 1) < 0.05, f"the untrained model logs {losses[0]:.3f}, not ln V"
     assert all(math.isfinite(loss) for loss in losses), f"losses {losses}"
@@ -107,10 +126,32 @@ def pretrain(model: PreTrainedModel, folder: str) -> dict[str, Any]:
         token = getattr(tokenizer, special)
         for config in (loaded.config.get_text_config(decoder=True), loaded.generation_config):
             assert getattr(config, special) in ({token} if token is not None else {None, tokenizer.eos_token_id})
-    return {
+    figures = {
         "class": type(model).__name__, "parameters": model.num_parameters(), "loss": round(losses[0], 4),
         "ln_vocabulary": round(ln_vocabulary, 4),
     }  # fmt: skip
+    return figures, trainer
+
+
+def difference_after_resume(whole: UPTrainer, other: PreTrainedModel, folder: str | Path) -> str | None:
+    """How a run that goes on from the middle of another one differs from it; None if in nothing.
+
+    Args:
+        whole: the run that was not stopped, with its checkpoint.
+        other: a model of the same configuration with other weights.
+        folder: for the run that goes on.
+    """
+    resumed = make_trainer(other, folder)
+    try:
+        resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-2")
+    except ValueError as error:
+        return f"refused: {error}"
+    theirs, mine = losses_of(whole), losses_of(resumed)
+    if theirs != mine:
+        return f"losses {mine[2:]} instead of {theirs[2:]}"
+    weights = resumed.model.state_dict()
+    differ = [name for name, weight in whole.model.state_dict().items() if not torch.equal(weight, weights[name])]
+    return f"{len(differ)} of {len(weights)} weights differ, as {differ[0]}" if differ else None
 
 
 @torch.no_grad()
@@ -126,6 +167,7 @@ def build_default(name: str, overrides: str | None) -> int:
 def examine(name: str, answer: Any) -> None:
     """Sends what there is to say about an architecture: `status` and, by status, figures or the reason."""
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     sys.stdout = open(os.devnull, "w")
     result: dict[str, Any] = {}
     for overrides in (None, *([NEEDS[name]] if name in NEEDS else [])):
@@ -137,7 +179,12 @@ def examine(name: str, answer: Any) -> None:
             continue
         try:
             with tempfile.TemporaryDirectory() as folder:
-                result |= {"status": "works", **pretrain(model, folder), "default_parameters": size}
+                figures, trainer = pretrain(model, f"{folder}/whole")
+                result |= {"status": "works", **figures, "default_parameters": size}
+                other = build_tiny(name, overrides, seed=1)
+                difference = difference_after_resume(trainer, other, f"{folder}/resumed")
+                difference = difference and NOT_REPEATABLE.get(name, difference)
+                result |= {"resumes_exactly": difference is None, **({"resume": difference} if difference else {})}
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -164,6 +211,12 @@ def in_a_process(name: str, limit: float = 300.0) -> dict[str, Any]:
     return {"status": "fails", "reason": f"crashed, exit code {process.exitcode}"} if answer.empty() else answer.get()
 
 
+def counts(table: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """How many architectures there are of each status, and how many resume exactly."""
+    found = {s: sum(r["status"] == s for r in table.values()) for s in ("works", "needs a flag", "cannot", "fails")}
+    return {**found, "resumes exactly": sum(r.get("resumes_exactly", False) for r in table.values())}
+
+
 def main() -> None:
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", default="out/architectures.json", help="Where the table is written and read back.")
@@ -177,12 +230,9 @@ def main() -> None:
     left = [name for name in asked.names if name not in table]
     for name in tqdm(left, "Architectures", unit="model"):
         table[name] = in_a_process(name)
-        counts = {
-            s: sum(r["status"] == s for r in table.values()) for s in ("works", "needs a flag", "cannot", "fails")
-        }
         content = {
             "transformers": transformers.__version__,
-            "counts": counts,
+            "counts": counts(table),
             "architectures": dict(sorted(table.items())),
         }
         path.write_text(json.dumps(content, indent=1) + "\n")
@@ -190,11 +240,7 @@ def main() -> None:
         for name in asked.names:
             if table[name]["status"] == status:
                 print(f"{name}: {status}: {table[name].get('flag') or table[name]['reason']}")
-    print(
-        json.dumps(
-            {s: sum(r["status"] == s for r in table.values()) for s in ("works", "needs a flag", "cannot", "fails")}
-        )
-    )
+    print(json.dumps(counts(table)))
 
 
 if __name__ == "__main__":

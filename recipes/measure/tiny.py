@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
-from hf_universal_pretrain.models.build import fit_config, override, read_config
+from hf_universal_pretrain.models.build import fit_config, read_config
+from hf_universal_pretrain.models.overrides import override
 
 
 # Settings by pattern; the first that fits counts, and only ever makes a value smaller. They go together for one width:
@@ -77,7 +78,7 @@ def tiny_config(name: str, tokenizer: PreTrainedTokenizerBase, overrides: str | 
         try:
             config = type(default)(**_shrink(settings, fewer_layers) | _BY_HAND.get(name, {}))
             if overrides:
-                override(config, overrides)
+                config = override(config, overrides)
             config = fit_config(config, tokenizer)
             with torch.device("meta"):
                 AutoModelForCausalLM.from_config(config)

@@ -31,6 +31,8 @@ def two(folder: Path) -> Runs:
         [
             {**TWO, "name": "two"},
             {**TWO, "name": "resumed", "resume": "two/checkpoint-2"},
+            {**TWO, "name": "renamed", "model": "gpt_neox"},
+            {**TWO, "name": "renamed resumed", "model": "gpt_neox", "seed": 1, "resume": "renamed/checkpoint-2"},
             {**TWO, "name": "stopped", "signal": [1, 1]},
             {**TWO, "name": "went on", "resume": "stopped/checkpoint-1"},
             {**GLOBAL, "name": "global 1", "world_size": 1, "batch": 8, "accumulation": 2},
@@ -100,6 +102,11 @@ def test_resume_is_exact_on_both(two: Runs) -> None:
         assert torch.equal(whole["rows"][2 * 8 :], resumed["rows"])
         assert torch.equal(whole["buffer"], resumed["buffer"])
         assert_equal_weights(whole, resumed)
+
+
+def test_resume_is_exact_of_a_model_whose_files_have_other_names(two: Runs) -> None:
+    """Each process begins with other random weights than the run that it goes on with."""
+    assert_equal_weights(*two["renamed"], *two["renamed resumed"])
 
 
 def test_a_signal_to_one_process_stops_both_after_the_same_step(two: Runs, folder: Path) -> None:

@@ -3,7 +3,8 @@
 The imports take longer than all else, so this process does them once, and then forks the processes of one run after
 the other, each with what a launcher sets. SPEC is a list of runs: their `name`, `world_size`, `batch`, `accumulation`,
 `global_stream`, `max_steps`, the checkpoint to `resume` from, a `signal` that one rank gets at the end of a step
-(`[rank, step]`), and whether it is `fsdp`. Each process leaves NAME-RANK.pt: what it saw and what it ended with.
+(`[rank, step]`), whether it is `fsdp`, and the `model`. Each process leaves NAME-RANK.pt: what it saw and what it
+ended with.
 """
 
 import json
@@ -27,6 +28,7 @@ from hf_universal_pretrain.training.interrupts import StopOnSignal
 
 
 TINY = "n_layer=2,n_embd=16,n_head=2,n_positions=32"
+NEOX = "num_hidden_layers=2,hidden_size=16,num_attention_heads=2,intermediate_size=32,max_position_embeddings=32"
 CALM = TINY + ",resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"  # dropout differs between ranks
 
 
@@ -77,8 +79,10 @@ def train(folder: Path, run: dict[str, Any]) -> None:
         return batch
 
     stop = StopOnSignal()
+    name = run.get("model", "gpt2")
+    overrides = NEOX if name == "gpt_neox" else CALM if args.global_stream else TINY
     trainer = UPTrainer(
-        model=build_model(build_config("gpt2", tokenizer, CALM if args.global_stream else TINY), 0), args=args,
+        model=build_model(build_config(name, tokenizer, overrides), run.get("seed", 0)), args=args,
         train_dataset=dataset, processing_class=tokenizer, data_collator=collate,
         callbacks=[*([SignalAt(*run["signal"])] if "signal" in run else []), stop],
     )  # fmt: skip

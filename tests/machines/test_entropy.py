@@ -167,15 +167,15 @@ def test_machines_drawn_one_by_one_can_be_stacked(name: str) -> None:
 
 def test_few_symbols_are_not_asked_for_more_than_they_have() -> None:
     """Two symbols have one bit at most, and a choice between them is kept from being noise."""
-    own = draw_own_symbols(10, 2, (32, 48), (0.9, 2.1), torch.Generator().manual_seed(0))
-    assert own.symbols.shape == (10, 2) and (own.target == 0.7).all()
-    own = draw_own_symbols(10, 256, (32, 48), (0.9, 2.1), torch.Generator().manual_seed(0))
+    own = draw_own_symbols(10, 2, (32, 48), (0.9, 2.1), (0.0, 0.0), torch.Generator().manual_seed(0))
+    assert own.symbols.shape == (10, 2) and torch.allclose(own.target, torch.tensor(0.8))
+    own = draw_own_symbols(10, 256, (32, 48), (0.9, 2.1), (0.0, 0.0), torch.Generator().manual_seed(0))
     assert (own.bias == -math.inf).sum(1).max() <= 16 and own.target.max() <= 2.1
 
 
 def test_a_choice_finds_its_factor() -> None:
     """On outputs that do not change, the factor settles where the entropy is the target's."""
-    own = draw_own_symbols(6, 256, (32, 48), (0.9, 2.1), torch.Generator().manual_seed(0))
+    own = draw_own_symbols(6, 256, (32, 48), (0.9, 2.1), (0.5, 1.0), torch.Generator().manual_seed(0))
     choice = Choice(own, 2)
     outputs = torch.randn(6, 2, own.symbols.shape[1], generator=torch.Generator().manual_seed(1)) * 8
     for _ in range(300):

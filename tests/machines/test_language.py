@@ -88,14 +88,6 @@ def test_sizes_are_drawn_as_said() -> None:
     assert pooled == LanguageFamily(words=400) and pooled.draw(3, torch.Generator()).cumulative.shape == (3, 400)
 
 
-def test_word_lengths_are_geometric() -> None:
-    languages = draw(50, 1, words=400, end_range=(0.25, 0.25), longest_word=9)
-    seen = torch.bincount(languages.word_length.flatten(), minlength=10)[1:] / languages.word_length.numel()
-    expected = 0.25 * 0.75 ** torch.arange(9.0)
-    expected[-1] = 0.75**8  # all that would be longer
-    assert (seen - expected).abs().max() < 4 * (0.25 / languages.word_length.numel()) ** 0.5
-
-
 def test_frequencies_follow_the_zipf_law() -> None:
     """(rank + 2)^-s, in the language and in what is written: within four standard errors."""
     languages = draw(

@@ -68,8 +68,11 @@ class RandomNetworkFamily(MachineFamily):
         outputs = min(int(self.own_symbols_range[1]), self.alphabet_size) if self.sets_entropy else self.alphabet_size
         return 2 * self.units * (self.units + outputs)
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "RandomNetworks":
-        machines, units = min(self.machines_per_round, num_rows), self.units
+        machines, units = self.machines_for(num_rows), self.units
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(machines, *shape, generator=generator, device=generator.device)
@@ -96,7 +99,9 @@ class RandomNetworkFamily(MachineFamily):
     def _with_entropy(self, machines: "RandomNetworks", generator: torch.Generator) -> "RandomNetworks":
         """The machines with read-outs that give them the entropy they draw."""
         count = len(machines.weight)
-        own = draw_own_symbols(count, self.alphabet_size, self.own_symbols_range, self.entropy_range, generator)
+        own = draw_own_symbols(
+            count, self.alphabet_size, self.own_symbols_range, self.entropy_range, (0.0, 0.0), generator
+        )
         shape = (count, self.units, own.symbols.shape[1])
         head = torch.randn(shape, generator=generator, device=generator.device)
         network = _Network(machines, TRIAL_ROWS)
@@ -146,16 +151,18 @@ class RandomNetworks:
         condition = conditions[share].permute(2, 0, 1).contiguous()
         uniform = torch.rand(length, machines, each, 1, generator=generator, device=seeds.device)
         network = _Network(self, each)
-        choice = Choice(OwnSymbols(self.symbols, self.bias, self.entropy), each) if self.symbols is not None else None
+        choice = None
+        if self.symbols is not None and self.bias is not None and self.entropy is not None:
+            choice = Choice(OwnSymbols(self.symbols, self.bias, self.entropy), each)
         for t in range(length - 1):
             state = network.step(output[t], condition[t])
             if t + 1 < seeds.shape[1]:
                 continue
             logits = torch.bmm(state, self.head)
-            if choice is not None:
-                output[t + 1] = choice(_unit(logits) * self.sharpness, uniform[t])
-            elif self.sharpness is None:
+            if self.sharpness is None:
                 output[t + 1] = logits.argmax(-1)
+            elif choice is not None:
+                output[t + 1] = choice(_unit(logits) * self.sharpness, uniform[t])
             else:
                 # a linear state is larger than a tanh one: the sharpness is that of the logits as they are
                 logits *= self.sharpness / logits.std(-1, keepdim=True)
