@@ -6,9 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
+from measure.tiny import tiny_config
 
 from hf_universal_pretrain.commands import evaluate
+from hf_universal_pretrain.models.build import build_model
 from tests.commands.test_recipes import TINY
+from tests.odd_tokenizers import ODD
 
 
 @pytest.fixture
@@ -64,11 +67,43 @@ def test_one_model_has_the_contracts_json(run_recipe, tmp_path: Path, monkeypatc
         (["--probes", "nonsense"], "--probes: unknown probe 'nonsense'"),
         (["--windows", "0"], "--windows"),
         (["--context_length", "65"], "--context_length: 65 is more than the 64 positions"),
+        (["--context_length", "4"], "--context_length must be at least 8, not 4"),
+        (["--context_length", "0"], "--context_length must be at least 8, not 0"),
+        (["--context_length", "-5"], "--context_length must be at least 8, not -5"),
+        (["--context_length", "16", "--probes", "sort"], "probes need at least 32 symbols, not 16"),
+        (["--json", "data"], "--json: data is a folder: give a file"),
+        (["--json", "e.json/f.json"], "--json: e.json is a file: give another folder"),
         (["--text", "x"], "--text takes NAME=PATH"),
         (["--model", "nowhere"], "--model"),
     ):
         monkeypatch.setattr("sys.argv", ["evaluate.py", *common, "--json", "f.json", *wrong])
         with pytest.raises(SystemExit) as stopped:
             evaluate.main()
-        assert stopped.value.code == 2 and told in capsys.readouterr().err
+        told_in = capsys.readouterr().err
+        assert stopped.value.code == 2 and told in told_in.strip().splitlines()[-1]
         assert not (tmp_path / "f.json").exists()
+
+    flags = ["--probes", "none", "--context_length"]
+    for length, warned in (("32", False), ("48", True)):
+        monkeypatch.setattr("sys.argv", ["evaluate.py", *common, *flags, length])
+        evaluate.main()
+        said = [line for line in capsys.readouterr().err.splitlines() if "warning: --context_length" in line]
+        assert len(said) == warned, "one line where the windows are longer than the rows of the training"
+
+
+def test_a_tokenizer_that_loses_the_text_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+    tokenizer = ODD["words"]()
+    build_model(tiny_config("gpt2", tokenizer), 0).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    capsys.readouterr()
+    command = ["evaluate.py", "--model", str(tmp_path / "model"), "--probes", "none", "--windows", "5"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main()
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert stopped.value.code == 2 and "% of the bytes of english" in line
+    (tmp_path / "rhyme.txt").write_text("the cat and the hat, and the bat! " * 100 + "X")
+    monkeypatch.setattr("sys.argv", [*command, "--text", f"rhyme={tmp_path / 'rhyme.txt'}"])
+    evaluate.main()
+    shown = capsys.readouterr().out
+    assert "of tokens" in shown and "cannot be told back" in shown
