@@ -20,7 +20,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -151,10 +151,11 @@ def measured(script: ScriptArguments, name: str, one: Subject, windows: dict[str
              length: int, device: str) -> dict[str, Any]:  # fmt: skip
     """A model's part of the JSON."""
     with usage_errors(), hub_errors():
-        model = load_model(name).to(device)
+        model = load_model(name)
+        model.to(torch.device(device))  # type: ignore[arg-type]  # of a decorated method
     count = script.probe_windows
     figures = measure(model, one.tokenizer, windows, probes, length, count, script.batch_size)
-    result = {
+    result: dict[str, Any] = {
         "judged": JUDGED,
         "texts": {text: text_entry(figures["texts"][text], setting) for text, setting in one.settings.items()},
         "probes": {probe: probe_entry(found, probe, length, count) for probe, found in figures["probes"].items()},
@@ -227,7 +228,7 @@ def main() -> None:
         probes: list[str] = []
         for name, one in subjects.items():
             check_fits(build_model(one.config, seed=0, empty=True), one.tokenizer, length)
-            told = "printable" if told_printable(name) else "all"
+            told: Literal["all", "printable"] = "printable" if told_printable(name) else "all"
             one.settings = {text: text_setting(w, one.tokenizer, told, counted[text]) for text, w in windows.items()}
             tokens = {text: setting.tokens for text, setting in one.settings.items()}
             check_tokens(tokens, length, positions_of(one.config), "--model", name)
