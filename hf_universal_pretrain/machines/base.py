@@ -36,10 +36,8 @@ class Machines(Protocol):
 
 @dataclass(frozen=True)
 class MachineFamily(ABC):
-    """A distribution over machines. The fields of a family are the settings of that distribution.
-
-    Fields that have the name of a field of `SyntheticUPConfig` are filled from it (see `build_family`).
-    """
+    """A distribution over machines. The fields of a family are the settings of that distribution, of which each can be
+    set by name (see `stream.families`): numbers, texts, or tuples of such."""
 
     alphabet_size: int = 256
 

@@ -15,6 +15,7 @@ from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
 from hf_universal_pretrain.stream import presets
+from hf_universal_pretrain.stream.families import build_family, check_runs, family_texts, read_family_settings
 from hf_universal_pretrain.stream.presets import PRESETS
 from hf_universal_pretrain.stream.shares import parse_mixture, pool_of, rows_of_shares
 
@@ -31,6 +32,7 @@ class SyntheticUPConfig:
 
     Attributes:
         mixture: the shares of the parts of `machines`, such as `"lstm"` and `"language@64"`; they add up to 1.
+        family_settings: of `family`, by family and setting, as that family takes them.
         band: of `complexity`; None without one.
         stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
         stage_starts: the training steps at which they begin.
@@ -55,6 +57,10 @@ class SyntheticUPConfig:
     """Changes of machines and complexity during training, each a mapping such as '{at: 2000, machines:
     "lstm=0.5,nca=0.5", complexity: 0.3:0.9}' ('at' is a training step; a mixture stands in quotes; in YAML, a list of
     mappings). What a stage does not name stays as in the stage before."""
+    family: list[str] = field(default_factory=list)
+    """Settings of single families, as in 'lstm.hidden_size=64 lstm.gain_range=1,4 language.words=400' (in YAML a list
+    of these, or a mapping). A family's settings are the fields of its class in machines/. They stand before settings
+    without a family's name."""
     context_length: int = 512
     """Symbols (and so tokens) in a row."""
     alphabet_size: int = 256
@@ -83,7 +89,7 @@ class SyntheticUPConfig:
     entropy_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """In place of a temperature: lowest and highest entropy of a recurrent machine's next symbol, in bits, uniform, as
     '0.9 2.1'. The read-out of each machine is scaled so that it has it: none is dead, none is noise. '0 0': off."""
-    own_symbols_range: list[float] = field(default_factory=lambda: [32, 48])
+    own_symbols_range: list[float] = field(default_factory=lambda: [32.0, 48.0])
     """Fewest and most symbols that a recurrent machine with a set entropy writes, log-uniform; cut to the alphabet."""
     conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     """How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; 'prefix': all of
@@ -115,6 +121,8 @@ class SyntheticUPConfig:
     """Seed of the machines and the buffer."""
 
     def __post_init__(self) -> None:
+        # a mapping, as YAML has it, is kept as the texts that the flag takes; a frozen dataclass cannot assign
+        object.__setattr__(self, "family", family_texts(self.family))
         self._check_types()
         _ = self.mixture  # refuses what is no mixture
         for name, low in _AT_LEAST.items():
@@ -163,6 +171,8 @@ class SyntheticUPConfig:
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
                 "one: raise source_batch or drop the rarest family"
             )
+        for name in self.family_settings:
+            check_runs(name, build_family(name, self))
         _ = self.stages
 
     # ---- What follows from the fields ----
@@ -171,6 +181,11 @@ class SyntheticUPConfig:
     def mixture(self) -> dict[str, float]:
         """The shares of `machines`, which add up to 1."""
         return parse_mixture(self.machines)
+
+    @cached_property
+    def family_settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of single families, by family and field."""
+        return read_family_settings(self.family)
 
     @cached_property
     def band(self) -> Band | None:

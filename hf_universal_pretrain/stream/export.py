@@ -92,7 +92,8 @@ class Export:
         for path in sorted((self.folder / "data").glob("train-*.parquet")):
             there = pq.read_metadata(path)
             theirs = json.loads((there.metadata or {}).get(_METADATA, b"{}"))
-            told = differences(theirs, mine)
+            # a shard from before a setting was there had that setting's default
+            told = differences({**SyntheticUPConfig().to_dict(), **theirs}, mine)
             if told:
                 raise ValueError(
                     f"--output: {path} was made with other settings: {told}. Give another folder, or the same settings"

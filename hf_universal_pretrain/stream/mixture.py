@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_universal_pretrain.machines import Band, MachineFamily, Machines, build_family
+from hf_universal_pretrain.machines import Band, MachineFamily, Machines
 from hf_universal_pretrain.machines.pool import Pool
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
+from hf_universal_pretrain.stream.families import build_family
 from hf_universal_pretrain.stream.shares import family_of, pool_of
 
 
