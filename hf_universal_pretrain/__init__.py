@@ -7,6 +7,6 @@ from hf_universal_pretrain.training.config import UPConfig
 from hf_universal_pretrain.training.trainer import UPTrainer
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["BufferEnrichmentCallback", "SyntheticUPConfig", "SyntheticUPDataset", "UPConfig", "UPTrainer"]

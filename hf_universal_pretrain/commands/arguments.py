@@ -33,8 +33,9 @@ def parse_args(
     Args:
         dataclasses: whose fields become flags.
         description: for `-h`.
-        defaults: gives the defaults of this command where they differ from those of the dataclasses; it is shown what
-            has been asked for, since some depend on others.
+        defaults: gives the defaults of this command where they differ from those of the dataclasses. Since some
+            depend on others, it is shown what has been asked for: all flags with their values, and under `given` the
+            set of those that are not left to their defaults.
         argv: the command line, without the program; `sys.argv[1:]` by default.
     """
     parser = _Parser(dataclasses, allow_abbrev=False, add_help=False)
@@ -52,6 +53,7 @@ def parse_args(
         required = _waive_required(parser) if looked_at.help else []
         asked = parser.parse_known_args(words)[0]
         _check_json(asked)
+        asked.given = {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
         parser.set_defaults(**defaults(asked) | emptied)
         if looked_at.help:
             print(help_text(parser, dataclasses, description, required, everything=looked_at.help == "all"))

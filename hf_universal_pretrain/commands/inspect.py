@@ -15,7 +15,7 @@ import json
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -24,8 +24,8 @@ from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import usage_errors
 from hf_universal_pretrain.machines import Band
-from hf_universal_pretrain.stream.config import paper_settings
 from hf_universal_pretrain.stream.figures import RowFigures, buffer_figures, plot_buffer, plot_row_figures, summary
+from hf_universal_pretrain.stream.presets import PRESETS, settings_of
 
 
 @dataclass
@@ -40,12 +40,13 @@ class ScriptArguments:
     """Rows that are shown as text."""
     seconds: float = 300
     """No further rounds are begun after so many seconds."""
-    preset: Literal["default", "paper"] = "default"
-    """'default', or 'paper' for batches of 8."""
+    preset: str = field(default="warm_start", metadata={"choices": list(PRESETS)})
+    """Where the data's settings start from, as for `hf-up pretrain` (here for 1,000 steps of 8 rows)."""
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:
-    return paper_settings(batch_size=8) if asked.preset == "paper" else {}
+    known = {f.name for f in dataclasses.fields(SyntheticUPConfig)}
+    return {key: value for key, value in settings_of(asked.preset, asked.given, 1000, 8).items() if key in known}
 
 
 def as_text(row: list[int]) -> str:

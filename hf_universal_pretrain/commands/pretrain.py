@@ -14,7 +14,7 @@ stopped, in whatever way, goes on when the same command is given again.
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -28,7 +28,8 @@ from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.folder import checkpoint_to_resume
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
-from hf_universal_pretrain.stream.config import DATA_CONFIG_NAME, paper_settings
+from hf_universal_pretrain.stream.config import DATA_CONFIG_NAME
+from hf_universal_pretrain.stream.presets import PRESETS, settings_of
 from hf_universal_pretrain.text import interpreter_texts, read_named_texts
 from hf_universal_pretrain.training.plan import plan_table
 
@@ -47,8 +48,10 @@ class ScriptArguments:
     """'byte' (256 bytes and 3 special tokens), a folder or a Hub id."""
     pad_vocab_multiple_of: int = 1
     """Rows of the embeddings, rounded up to a multiple: 64 is faster on a GPU. No token uses them."""
-    preset: Literal["default", "paper"] = "default"
-    """Where the data's settings start from: 'default', or 'paper' (the recipe of arXiv 2506.20057)."""
+    preset: str = field(default="warm_start", metadata={"choices": list(PRESETS)})
+    """Settings that go together. 'warm_start': a start for training on real text (random languages, ever more of
+    them); 'zero_shot': a model that predicts text it has never seen (new machines for every row); 'paper': the recipe
+    of arXiv 2506.20057. What is given beside it wins; with --machines and no --preset there is none."""
     eval_text: list[str] = field(default_factory=list)
     """Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's language reference
     and a module of its standard library."""
@@ -64,20 +67,16 @@ class ScriptArguments:
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:
-    """Where this recipe differs from its dataclasses: it measures while it trains, and knows the paper's settings."""
+    """Where this command differs from its dataclasses: it measures while it trains, and starts from a preset."""
     changed = {
         "output_dir": f"out/{Path(asked.warm_start or asked.model or 'up').name}",
-        "eval_strategy": "steps",
-        "eval_steps": 0.1,
-        "eval_on_start": True,
-        "resume_from_checkpoint": "auto",
-    }
+        "eval_strategy": "steps", "eval_steps": 0.1, "eval_on_start": True, "resume_from_checkpoint": "auto",
+    }  # fmt: skip
+    rows = asked.per_device_train_batch_size * asked.gradient_accumulation_steps
+    changed |= settings_of(asked.preset, asked.given, asked.max_steps, rows)
     if asked.warm_start:
-        changed["tokenizer"] = asked.warm_start
-        changed["output_dir"] += "-more"
+        changed |= {"tokenizer": asked.warm_start, "output_dir": changed["output_dir"] + "-more"}
         changed |= settings_to_go_on_with(asked.warm_start)
-    if asked.preset == "paper":
-        changed |= paper_settings(asked.per_device_train_batch_size * asked.gradient_accumulation_steps)
     return changed
 
 

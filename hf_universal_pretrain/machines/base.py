@@ -13,7 +13,11 @@ from torch import Tensor
 
 
 class Machines(Protocol):
-    """Machines drawn from one family, ready to run."""
+    """Machines drawn from one family, ready to run: a dataclass.
+
+    Each tensor in it has one entry a machine along its first dimension. So has each list, unless its entries are lists
+    or tuples of such tensors (layers). What is neither (the family) is common to all. `machines.pool` goes by this.
+    """
 
     def generate(self, seeds: Tensor, conditions: Tensor, generator: torch.Generator) -> Tensor:
         """Runs the machines.
@@ -58,6 +62,11 @@ class MachineFamily(ABC):
     @abstractmethod
     def flops_per_symbol(self) -> int:
         """Floating-point operations that one generated symbol costs, matrix products only."""
+
+    def machines_for(self, num_rows: int) -> int:
+        """How many machines `draw(num_rows)` draws: one a row, unless the family says otherwise (each may serve an
+        equal share of the rows); 0 if it draws nothing that could stay."""
+        return num_rows
 
     def pooled(self) -> Self:
         """The family as it draws machines that stay (a pool)."""

@@ -31,10 +31,13 @@ class MarkovFamily(MachineFamily):
     reads_condition: ClassVar[bool] = False
     flops_per_symbol: ClassVar[int] = 0
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "MarkovChains":
         device = generator.device
         symbols, tables = [], []
-        for _ in range(min(self.machines_per_round, num_rows)):
+        for _ in range(self.machines_for(num_rows)):
             order = int(torch.randint(self.max_order + 1, (), generator=generator, device=device))
             most = min(self.alphabet_size, round(self.max_table ** (1 / (order + 1))))
             size = int(log_uniform_int(2, most, (), generator))

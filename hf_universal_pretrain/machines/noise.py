@@ -24,6 +24,9 @@ class NoiseFamily(MachineFamily):
     reads_condition: ClassVar[bool] = False
     flops_per_symbol: ClassVar[int] = 0
 
+    def machines_for(self, num_rows: int) -> int:
+        return 0
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "Noise":
         return Noise(self)
 

@@ -94,9 +94,12 @@ class RecurrentFamily(MachineFamily):
         outputs = min(int(self.own_symbols_range[1]), self.alphabet_size) if self.sets_entropy else self.alphabet_size
         return 2 * (steps * layers + hidden * outputs)
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "RecurrentMachines":
         """Draws min(machines_per_round, num_rows) networks with the initial distribution of `torch.nn`, times gain."""
-        machines, hidden = min(self.machines_per_round, num_rows), self.hidden_size
+        machines, hidden = self.machines_for(num_rows), self.hidden_size
         gates = {"lstm": 4, "gru": 3}[self.cell]
         device = generator.device
 

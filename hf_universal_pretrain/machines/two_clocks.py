@@ -95,9 +95,12 @@ class TwoClocksFamily(MachineFamily):
         """That of the slow machine, which goes a step for every second symbol (as many words as a row may need)."""
         return self.slow.flops_per_symbol // 2
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "TwoClocks":
         """Draws min(machines_per_round, num_rows) pairs, and has their words spelled."""
-        machines, device = min(self.machines_per_round, num_rows), generator.device
+        machines, device = self.machines_for(num_rows), generator.device
         quick = self.quick.draw(machines, generator)
         assert quick.symbols is not None, "an entropy is set"
         # blank and marks: what is no letter, if there is such

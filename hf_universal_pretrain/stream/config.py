@@ -13,7 +13,9 @@ import yaml
 from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
-from hf_universal_pretrain.stream.shares import parse_mixture, rows_of_shares
+from hf_universal_pretrain.stream import presets
+from hf_universal_pretrain.stream.presets import PRESETS
+from hf_universal_pretrain.stream.shares import parse_mixture, pool_of, rows_of_shares
 
 
 DATA_CONFIG_NAME = "synthetic_up_config.json"
@@ -27,7 +29,7 @@ class SyntheticUPConfig:
     the published recipe. Fields cannot be assigned to; `dataclasses.replace` makes a changed copy.
 
     Attributes:
-        mixture: the shares of the families in `machines`, by name; they add up to 1.
+        mixture: the shares of the parts of `machines`, such as `"lstm"` and `"language@64"`; they add up to 1.
         band: of `complexity`; None without one.
         stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
         stage_starts: the training steps at which they begin.
@@ -37,9 +39,11 @@ class SyntheticUPConfig:
     """
 
     machines: str = "context_tree=0.9,lstm=0.1"
-    """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'. Families: lstm,
-    gru, rnn, reservoir, transformer, two_clocks, language, copies, rewrite, markov, hmm, context_tree, repeat, nca,
-    eca, dyck, shuffle_dyck, procedural, program, uniform, constant."""
+    """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'.
+    'language@64=0.6,language=0.4' has a pool: 64 languages that stay for the whole run, the same in every process
+    (those of language@16 are among them), and beside it new ones in each round. Families:
+    lstm, gru, rnn, reservoir, transformer, two_clocks, language, copies, rewrite, markov, hmm, context_tree, repeat,
+    nca, eca, dyck, shuffle_dyck, procedural, program, uniform, constant."""
     complexity: str = ""
     """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row
     against that of noise (1: incompressible, near 0: constant). Empty: keep all."""
@@ -149,6 +153,11 @@ class SyntheticUPConfig:
             raise ValueError(
                 f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
             )
+        if self.band is not None and any(map(pool_of, self.mixture)):
+            raise ValueError(
+                f"complexity needs new machines in each round, and machines={self.machines!r} has a pool of machines "
+                "that stay: leave out @N, or set complexity to ''"
+            )
         if min(self.rows_of_families().values()) == 0:
             raise ValueError(
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
@@ -216,18 +225,27 @@ class SyntheticUPConfig:
             raise ValueError(f"{name} must start above 0, not at {value[0]}")
 
     def rows_of_families(self) -> dict[str, int]:
-        """How many of the `source_batch` rows of a round each family generates: its share, rounded."""
+        """How many of the `source_batch` rows of a round each part of the mixture generates: its share, rounded."""
         return rows_of_shares(self.mixture, self.source_batch)
 
     @classmethod
-    def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
-        """The recipe of arXiv 2506.20057 as its code runs it, for training batches of `batch_size` rows a process.
+    def preset(cls, name: str, max_steps: int, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
+        """The data's settings of a preset (see `stream.presets`), for a run of `max_steps` steps of `batch_size` rows
+        a process. `warm_start` is the preset for a start that helps on real text.
 
-        4-layer LSTMs of width 128, one a round, argmax, seed 8, embedding scale 1e-8, gain u^4 with u uniform in
-        [1, 3.5], 50 constant and 50 uniform resets a round, source batch 2x and buffer 40x the training batch (20x the
-        source batch), a round for each batch.
+        Raises:
+            ValueError: if there is no such preset.
         """
-        return cls(**{**paper_settings(batch_size), **overrides})
+        if name not in PRESETS:
+            raise ValueError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}")
+        known = {f.name for f in dataclasses.fields(cls)}
+        settings = {key: value for key, value in PRESETS[name](max_steps, batch_size).items() if key in known}
+        return cls(**{**settings, **overrides})
+
+    @classmethod
+    def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
+        """The recipe of arXiv 2506.20057 for training batches of `batch_size` rows a process (`presets.paper`)."""
+        return cls(**{**presets.paper(1, batch_size), **overrides})
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -279,14 +297,3 @@ _AT_LEAST = {
     "rows_per_round": 1, "reset_every": 1, "num_resets": 0, "burn_in_rounds": 0, "stream_seed": 0,
 }  # fmt: skip
 _CHOICES = {f.name: get_args(f.type) for f in dataclasses.fields(SyntheticUPConfig) if get_origin(f.type) is Literal}
-
-
-def paper_settings(batch_size: int) -> dict[str, Any]:
-    """The settings in which the paper's recipe differs from our defaults (see `SyntheticUPConfig.paper`)."""
-    return {
-        "machines": "lstm", "num_layers": 4, "hidden_size": 128, "embedding_scale": 1e-8, "alphabet_size": 256,
-        "gain_range": [1.0, 3.5**4], "gain_law": "fourth_power", "temperature_range": [0.0, 0.0],
-        "conditioning": "aligned", "seed_length": 8, "machines_per_round": 1, "redraw_every": 1,
-        "source_batch": 2 * batch_size, "rows_per_round": batch_size, "buffer_size": max(40 * batch_size, 100),
-        "reset_every": 1, "num_resets": 100, "burn_in_rounds": 0,
-    }  # fmt: skip

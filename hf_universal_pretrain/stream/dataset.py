@@ -18,6 +18,7 @@ from hf_universal_pretrain.stream.beside import SideStream
 from hf_universal_pretrain.stream.buffer import SequenceBuffer
 from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.stream.mixture import Mixture, Read
+from hf_universal_pretrain.stream.shares import family_of
 
 
 STATE_VERSION = 4
@@ -177,6 +178,7 @@ class SyntheticUPDataset(IterableDataset):
         process trains on: the same pools of machines, other rows. The same at each call in a stage."""
         settings = dataclasses.replace(self.mixture.stage, buffer_size=max(self.mixture.stage.buffer_size, 2 * count))
         stream = SyntheticUPDataset(settings, self.tokenizer, self.random.device, rank=HELD_OUT_RANK)
+        stream.mixture.pools = self.mixture.pools  # or they would be drawn again
         for _ in range(max(1, settings.burn_in_rounds)):
             stream.enrich()
         return stream.draw(count)[0]
@@ -230,7 +232,7 @@ def row_features(config: SyntheticUPConfig, tokenizer: PreTrainedTokenizerBase |
     and `labels` (-100 where the model is not judged) if the mixture has a family that leaves symbols unjudged."""
     tokens = config.alphabet_size if tokenizer is None else len(tokenizer)
     dtype = "int16" if tokens <= 32_768 else "int32"
-    names = {name for stage in config.stages for name in stage.mixture}
+    names = {family_of(part) for stage in config.stages for part in stage.mixture}
     judges_all = all(build_family(name, config).judges_all for name in names)
     columns = ("input_ids",) if judges_all else ("input_ids", "labels")
     column = datasets.List(datasets.Value(dtype), length=config.context_length)

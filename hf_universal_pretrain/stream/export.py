@@ -8,7 +8,6 @@ there before, or on how many follow. A shard appears under its name only when it
 import hashlib
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -202,5 +202,9 @@ def _write_shard(shard: int, rows: int) -> float:
 
 
 def _peak_mb() -> float:
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024)  # bytes there, KiB on Linux

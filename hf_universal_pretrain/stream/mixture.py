@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from hf_universal_pretrain.machines import MachineFamily, Machines, build_family
+from hf_universal_pretrain.machines.pool import Pool
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
+from hf_universal_pretrain.stream.shares import family_of, pool_of
 
 
 MAX_REDRAWS = 4  # how often the machines of rows outside the band are drawn again before the rows are given up
@@ -40,6 +42,9 @@ class Generated:
 class Mixture:
     """The families of the stage of the curriculum that a stream is in, and the machines drawn from them.
 
+    A part of the mixture is a family whose machines are drawn anew every `redraw_every` rounds, or one with a pool of
+    machines that stay, of which every round runs some.
+
     Args:
         config: the settings of the stream.
         generator: the stream's source of randomness; machines live on its device.
@@ -47,31 +52,44 @@ class Mixture:
 
     Attributes:
         stage: the settings as they are in the stage.
-        families: by their name in the mixture.
-        machines: those of the coming rounds, by the same names.
+        families: by part.
+        machines: those of the coming rounds, by part; not of parts with a pool.
+        pools: by family. They are kept when a stage ends, since a later pool has the same machines and more.
         gains: the range of gains that a family is drawn with, where the band has moved it.
     """
 
     def __init__(self, config: SyntheticUPConfig, generator: torch.Generator, step: int = 0) -> None:
         self.config, self.generator = config, generator
+        self.pools: dict[str, Pool] = {}
         self.gains: dict[str, tuple[float, float]] = {}
         self._enter_stage(config.stage_at(step))
 
     def _enter_stage(self, number: int) -> None:
         self.stage_number, self.stage = number, self.config.stages[number]
         self.families: dict[str, MachineFamily] = {}
-        for name in self.stage.mixture:
+        for part in self.stage.mixture:
+            name, size = family_of(part), pool_of(part)
             family = build_family(name, self.stage)
-            self.families[name] = family.with_gains(self.gains[name]) if name in self.gains else family
+            if size is not None and name not in self.pools:
+                self.pools[name] = Pool(name, family, self.config.stream_seed, self.generator.device)
+            elif size is None and name in self.gains:
+                family = family.with_gains(self.gains[name])
+            self.families[part] = family
         self._draw_machines()
 
     def _draw_machines(self) -> None:
         """Draws the machines of the coming rounds and keeps the generator's state, from which they follow."""
         self._drawn_from = self.generator.get_state()
         self.machines: dict[str, Machines] = {
-            name: self.families[name].draw(rows, self.generator)
-            for name, rows in self.stage.rows_of_families().items()
+            part: self.families[part].draw(rows, self.generator)
+            for part, rows in self.stage.rows_of_families().items()
+            if pool_of(part) is None
         }
+
+    def _machines_of(self, part: str, rows: int) -> Machines:
+        """The machines of a part that make its rows of this round."""
+        size = pool_of(part)
+        return self.machines[part] if size is None else self.pools[family_of(part)].deal(size, rows, self.generator)
 
     def prepare(self, step: int, rounds: int) -> None:
         """Enters the stage of training step `step`, or draws new machines if they are due after `rounds` rounds."""
@@ -82,7 +100,7 @@ class Mixture:
             self._draw_machines()
 
     def generate(self, read: Read, read_again: Callable[[int], Read]) -> Generated:
-        """Generates the rows of a round, each family its share of them.
+        """Generates the rows of a round, each part of the mixture its share of them.
 
         Args:
             read: what the machines read, a row for each that they write.
@@ -90,8 +108,8 @@ class Mixture:
         """
         shares, device = list(self.stage.rows_of_families().values()), self.generator.device
         made, passes_now, places, tried = [], [], [], sum(shares)
-        for name, seeds, conditions, passes in zip(self.families, *(part.split(shares) for part in read), strict=True):
-            rows = self.machines[name].generate(seeds, conditions, self.generator)
+        for name, seeds, conditions, passes in zip(self.families, *(what.split(shares) for what in read), strict=True):
+            rows = self._machines_of(name, len(seeds)).generate(seeds, conditions, self.generator)
             if self.stage.band is not None:
                 passes = passes.clone()
                 place, again = self._redraw_outside_band(name, rows, passes, read_again)
@@ -167,4 +185,5 @@ class Mixture:
 def generation_flops_per_symbol(config: SyntheticUPConfig) -> float:
     """Matrix products for one generated symbol, averaged over the mixture."""
     rows = config.rows_of_families()
-    return sum(build_family(name, config).flops_per_symbol * n for name, n in rows.items()) / config.source_batch
+    flops = sum(build_family(family_of(part), config).flops_per_symbol * count for part, count in rows.items())
+    return flops / config.source_batch

@@ -96,6 +96,7 @@ class ExactTrainer(Trainer):
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         trained = super()._init_training_state(max_steps, *args, **kwargs)
         self.state.compute_steps(self.args, max_steps)
+        self._first_step = self.state.global_step
         return trained
 
     # The stock method trains a step more than asked for when it starts at the last one.
@@ -104,7 +105,7 @@ class ExactTrainer(Trainer):
             self._load_rng_state(kwargs["resume_from_checkpoint"])
             self.control.should_training_stop = True
             return
-        first = self.state.global_step == self._initial_global_step
+        first = self.state.global_step == self._first_step
         if first and isinstance(kwargs["model"], DistributedDataParallel):
             self._settle_gradient_buckets(kwargs["model"])
         super()._run_epoch(*args, **kwargs)

@@ -1,7 +1,7 @@
 """Measures every machine family: speed, complexity, and what a small model learns from it.
 
-    python recipes/families.py --json recipes/results/families.json
-    python recipes/families.py --json out.json --arms context_tree lstm=0.5,nca=0.5 --seeds 0
+    python recipes/measure/families.py --json recipes/results/families.json
+    python recipes/measure/families.py --json out.json --arms context_tree lstm=0.5,nca=0.5 --seeds 0
 
 An arm is a family, a mixture, either with a band of complexity (`lstm@0.3:0.9`), or `paper` (the published recipe).
 For each arm: rows a second and the shares of dead, in band and incompressible rows, without and with the band filter;
@@ -31,7 +31,7 @@ from hf_universal_pretrain.machines import FAMILIES, Band
 from hf_universal_pretrain.stream.figures import stream_figures
 
 
-RECIPES = Path(__file__).resolve().parent
+RECIPES = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -56,7 +56,7 @@ def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
     """Pretrains the quickstart's model and returns its bits per byte on each text."""
     with tempfile.TemporaryDirectory() as folder:
         data = data_settings(arm)
-        flags = ["--preset=paper"] if arm == "paper" else []
+        flags = [f"--preset={'paper' if arm == 'paper' else 'zero_shot'}"]
         flags += [f"--machines={data.machines}", f"--complexity={data.complexity}"]
         flags += [f"--max_steps={script.steps}", f"--seed={seed}", f"--stream_seed={seed}", f"--output_dir={folder}"]
         flags += ["--lr_scheduler_kwargs", json.dumps({"num_decay_steps": int(0.3 * script.steps)})]
@@ -118,7 +118,7 @@ def main() -> None:
     path = Path(script.json)
     results = json.loads(path.read_text()) if path.is_file() else {"arms": {}}
     results |= {
-        "command": "python recipes/families.py " + " ".join(sys.argv[1:]),
+        "command": "python recipes/measure/families.py " + " ".join(sys.argv[1:]),
         "model": "recipes/configs/quickstart.yaml", "tokens": script.steps * 8 * 256, "band": script.band,
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
     }  # fmt: skip

@@ -14,7 +14,8 @@ from hf_universal_pretrain.models.tokenizers import build_tokenizer
 
 
 FIELDS = [field.name for field in dataclasses.fields(SyntheticUPConfig)]
-SHARES = st.dictionaries(st.sampled_from(sorted(FAMILIES)), st.sampled_from(["0.2", "1", "3"]), min_size=1, max_size=3)
+PARTS = st.sampled_from([*sorted(FAMILIES), *(f"{name}@{size}" for size in (1, 3) for name in sorted(FAMILIES))])
+SHARES = st.dictionaries(PARTS, st.sampled_from(["0.2", "1", "3"]), min_size=1, max_size=3)
 MACHINES = SHARES.map(lambda shares: ",".join(f"{name}={share}" for name, share in shares.items()))
 RANGE = st.tuples(st.floats(0.01, 20), st.floats(0.01, 20)).map(lambda ends: sorted(ends))
 BAND = st.sampled_from(["", "", "0.2:0.9", "0:1.5", "0.8:0.81"])

@@ -158,6 +158,9 @@ class NeuralAutomatonFamily(MachineFamily):
     reads_condition: ClassVar[bool] = False
     flops_per_symbol: ClassVar[int] = 2 * (9 * 10 * 4 + 4 * 16 + 16 * 10)
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "NeuralAutomata":
         device = generator.device
 
@@ -166,7 +169,7 @@ class NeuralAutomatonFamily(MachineFamily):
             return drawn / math.sqrt(inputs * size * size)
 
         rules = []
-        for _ in range(min(self.machines_per_round, num_rows)):
+        for _ in range(self.machines_for(num_rows)):
             patch = int(torch.randint(1, 3, (), generator=generator, device=device))
             if 2 ** (patch * patch) > self.alphabet_size - 1:
                 patch = 1

@@ -68,8 +68,11 @@ class RandomNetworkFamily(MachineFamily):
         outputs = min(int(self.own_symbols_range[1]), self.alphabet_size) if self.sets_entropy else self.alphabet_size
         return 2 * self.units * (self.units + outputs)
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "RandomNetworks":
-        machines, units = min(self.machines_per_round, num_rows), self.units
+        machines, units = self.machines_for(num_rows), self.units
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(machines, *shape, generator=generator, device=generator.device)

@@ -111,27 +111,27 @@ class ProgramFamily(MachineFamily):
     flops_per_symbol: ClassVar[int] = 0
 
     def draw(self, num_rows: int, generator: torch.Generator) -> "Programs":
-        programs, most = 2 * num_rows, min(self.modulus_range[1], self.alphabet_size)
-        lengths = log_uniform_int(*self.length_range, (programs, 1), generator)
-        shape = (programs, self.length_range[1])
+        pairs, most = (num_rows, 2), min(self.modulus_range[1], self.alphabet_size)
+        lengths = log_uniform_int(*self.length_range, (*pairs, 1), generator)
+        shape = (*pairs, self.length_range[1])
         return Programs(
             family=self,
             code=torch.randint(len(INSTRUCTIONS), shape, generator=generator, device=generator.device),
             lengths=lengths,
-            modulus=log_uniform_int(min(self.modulus_range[0], most), most, (programs, 1), generator),
-            symbols=random_injections(programs, most, self.alphabet_size, generator),
+            modulus=log_uniform_int(min(self.modulus_range[0], most), most, (*pairs, 1), generator),
+            symbols=random_injections(2 * num_rows, most, self.alphabet_size, generator).unflatten(0, pairs),
         )
 
 
 @dataclass
 class Programs:
-    """Two programs a row, of which the more talkative ones are kept.
+    """Two programs a row. Of all of them, the more talkative half is kept.
 
     Args:
-        code: `(2 * rows, L)` instruction codes.
-        lengths: `(2 * rows, 1)`.
-        modulus: `(2 * rows, 1)`.
-        symbols: `(2 * rows, S)`, the symbol that each number stands for.
+        code: `(rows, 2, L)` instruction codes.
+        lengths: `(rows, 2, 1)`.
+        modulus: `(rows, 2, 1)`.
+        symbols: `(rows, 2, S)`, the symbol that each number stands for.
     """
 
     family: ProgramFamily
@@ -146,9 +146,9 @@ class Programs:
         rows, length = conditions.shape
         family = self.family
         numbers, written = run_programs(
-            self.code,
-            self.lengths,
-            self.modulus,
+            self.code.flatten(0, 1),
+            self.lengths.flatten(0, 1),
+            self.modulus.flatten(0, 1),
             family.cells,
             length,
             length * family.steps_per_symbol,
@@ -158,4 +158,4 @@ class Programs:
         kept = written.squeeze(1).argsort(descending=True, stable=True)[:rows]
         numbers, written = numbers[kept], written[kept].clamp(min=1)  # a silent program writes zeros
         repeated = numbers.gather(1, torch.arange(length, device=numbers.device) % written)
-        return self.symbols[kept].gather(1, repeated)
+        return self.symbols.flatten(0, 1)[kept].gather(1, repeated)

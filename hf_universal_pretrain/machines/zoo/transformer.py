@@ -43,8 +43,11 @@ class RandomTransformerFamily(MachineFamily):
     def flops_per_symbol(self) -> int:
         return 2 * self.width * (self.depth * 12 * self.width + self.alphabet_size + 1)
 
+    def machines_for(self, num_rows: int) -> int:
+        return min(self.machines_per_round, num_rows)
+
     def draw(self, num_rows: int, generator: torch.Generator) -> "RandomTransformers":
-        machines, width = min(self.machines_per_round, num_rows), self.width
+        machines, width = self.machines_for(num_rows), self.width
 
         def weight(inputs: int, outputs: int) -> Tensor:
             drawn = torch.randn(machines, inputs, outputs, generator=generator, device=generator.device)

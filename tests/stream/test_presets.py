@@ -1,0 +1,31 @@
+import pytest
+
+from hf_universal_pretrain import SyntheticUPConfig
+from hf_universal_pretrain.stream.presets import PRESETS, settings_of
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("max_steps", [1, 3, 7, 1000])
+def test_presets_fit_runs_of_any_length(name: str, max_steps: int) -> None:
+    config = SyntheticUPConfig.preset(name, max_steps, batch_size=8, context_length=64)
+    assert config.stage_starts[-1] < max_steps and config.context_length == 64
+
+
+def test_pools_grow_a_quarter_each_and_all_machines_stay() -> None:
+    config = SyntheticUPConfig.preset("warm_start", 400, batch_size=8)
+    assert config.stage_starts == [0, 100, 200, 300]
+    pools = [next(iter(stage.mixture)) for stage in config.stages]
+    assert pools == ["language@1", "language@4", "language@16", "language@64"]
+    assert config.stages[-1].mixture == pytest.approx({"language@64": 0.6, "language": 0.2, "copies": 0.2})
+    assert SyntheticUPConfig.preset("warm_start", 2, batch_size=8).machines.startswith("language@64")
+
+
+def test_what_is_given_wins() -> None:
+    assert settings_of("paper", {"machines"}, 100, 8) == {}, "machines alone: no preset"
+    assert "curriculum" not in settings_of("warm_start", {"machines", "preset"}, 100, 8)
+    assert settings_of("warm_start", {"preset"}, 100, 8) == settings_of("warm_start", set(), 100, 8)
+
+
+def test_an_unknown_preset_is_named() -> None:
+    with pytest.raises(ValueError, match="no preset 'cold_start'; known: warm_start, zero_shot, paper"):
+        SyntheticUPConfig.preset("cold_start", 10, 8)
