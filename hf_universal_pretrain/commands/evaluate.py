@@ -36,6 +36,7 @@ from hf_universal_pretrain.evaluation import (
 )
 from hf_universal_pretrain.evaluation.reach import measure_reach
 from hf_universal_pretrain.hub import find_file
+from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.models.build import build_model, check_fits, load_model, read_config
 from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.models.overrides import text_part
@@ -120,7 +121,8 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     for name in configs:
         with usage_errors(), hub_errors():
-            model = load_model(name).to(device)
+            model = load_model(name)
+            model.to(torch.device(device))  # type: ignore[arg-type]  # of a decorated method
         count = script.probe_windows
         figures = measure(model, tokenizers[name], windows, probes, length, count, script.batch_size)
         results[name] = {
@@ -146,7 +148,7 @@ def main() -> None:
         path = Path(script.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         told = {
-            "command": "python recipes/evaluate.py " + " ".join(sys.argv[1:]),
+            "command": mask_command(["hf-up", "evaluate", *sys.argv[1:]]),
             "device": device,
             "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
         }
