@@ -16,8 +16,8 @@ from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import usage_errors
 from hf_universal_pretrain.evaluation.baselines import markov_bits
-from hf_universal_pretrain.machines import build_family
 from hf_universal_pretrain.machines.pool import Pool, take
+from hf_universal_pretrain.stream.families import build_family
 
 
 ORDERS = range(6)
