@@ -67,7 +67,7 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
     auto = asked in (None, "auto")
     where = f"--output_dir: {folder}" if auto else f"--resume_from_checkpoint: {asked}"
     try:
-        checkpoint = _newest_of_this_run(folder, settings) if auto else _named_checkpoint(Path(asked), folder)
+        checkpoint = _newest_of_this_run(folder, settings) if auto else _named_checkpoint(Path(str(asked)), folder)
     except OSError as error:  # not known to be incomplete: neither left out nor removed
         raise ValueError(
             f"{where}: cannot read {error.filename or 'a checkpoint'} ({error.strerror}): mend that, or give another "

@@ -119,7 +119,8 @@ class SyntheticUPConfig:
     """Seed of the machines and the buffer."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "family", family_texts(self.family))  # a frozen dataclass cannot assign
+        # a mapping, as YAML has it, is kept as the texts that the flag takes; a frozen dataclass cannot assign
+        object.__setattr__(self, "family", family_texts(self.family))
         self._check_types()
         _ = self.mixture  # refuses what is no mixture
         for name, low in _AT_LEAST.items():
@@ -181,7 +182,7 @@ class SyntheticUPConfig:
 
     @cached_property
     def family_settings(self) -> dict[str, dict[str, Any]]:
-        """The settings in `family`, by family and name, as that family takes them."""
+        """The settings of single families, by family and field."""
         return read_family_settings(self.family)
 
     @cached_property

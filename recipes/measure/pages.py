@@ -229,11 +229,21 @@ def architectures() -> str:
     return "\n".join([*parts, "## Work", "", table(head, works)])
 
 
+# ---- README.md ----
+
+
+def status() -> str:
+    """The status box, which stands in README.md."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    part = re.search(r"<!-- part: status -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
+    return part[1].replace("](docs/", "](") if part else ""
+
+
 # ---- The files ----
 
 PARTS: dict[str, Callable[..., str]] = {
     "tour": tour, "families": families, "family_names": family_names, "settings": settings,
-    "architectures": architectures,
+    "architectures": architectures, "status": status,
 }  # fmt: skip
 
 
