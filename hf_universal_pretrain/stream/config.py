@@ -30,13 +30,6 @@ class SyntheticUPConfig:
     The defaults are the ones that learned best in our measurements (see the README); `SyntheticUPConfig.paper` gives
     the published recipe. Fields cannot be assigned to; `dataclasses.replace` makes a changed copy.
 
-    Attributes:
-        mixture: the shares of the parts of `machines`, such as `"lstm"` and `"language@64"`; they add up to 1.
-        family_settings: of `family`, by family and setting, as that family takes them.
-        band: of `complexity`; None without one.
-        stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
-        stage_starts: the training steps at which they begin.
-
     Raises:
         ValueError: if a setting is out of range or does not fit another; the message names the field and the mend.
     """
@@ -114,6 +107,11 @@ class SyntheticUPConfig:
     """Rows that a reset turns into noise: half uniform, half constant rows. Even."""
     burn_in_rounds: int = 24
     """Rounds before the first row is served."""
+    sampling: Literal["with_replacement", "without_replacement"] = "with_replacement"
+    """How rows are drawn from the buffer. 'with_replacement': each as likely as any other, so that many come twice and
+    others never. 'without_replacement': those that have not been served since they were written come first, in random
+    order, then those that were served longest ago. Make source_batch twice rows_per_round for it: if all that is
+    written is served at once, a batch is from the machines of the last round alone."""
     ablation: Literal["none", "no_iteration", "shuffled_positions"] = "none"
     """A null model to compare with. 'no_iteration': machines read fresh noise and never what is in the buffer;
     'shuffled_positions': the symbols of each row are served in random order."""
@@ -179,7 +177,7 @@ class SyntheticUPConfig:
 
     @cached_property
     def mixture(self) -> dict[str, float]:
-        """The shares of `machines`, which add up to 1."""
+        """The shares of the parts of `machines`, such as `"lstm"` and `"language@64"`; they add up to 1."""
         return parse_mixture(self.machines)
 
     @cached_property
@@ -199,7 +197,7 @@ class SyntheticUPConfig:
 
     @property
     def stages(self) -> list["SyntheticUPConfig"]:
-        """These settings as they are in each stage of the curriculum."""
+        """These settings as they are in each stage of the curriculum; this itself is the first."""
         return self._staged[1]
 
     @cached_property

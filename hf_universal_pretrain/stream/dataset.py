@@ -79,8 +79,9 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
         self.rank, self.world_size = rank, world_size
         seed = np.random.SeedSequence([self.config.stream_seed, rank, from_step]).generate_state(1, np.uint64)[0]
         self.random = torch.Generator(device).manual_seed(int(seed))
+        config = self.config
         self.buffer = SequenceBuffer(
-            self.config.buffer_size, self.config.context_length, self.config.alphabet_size, self.random
+            config.buffer_size, config.context_length, config.alphabet_size, self.random, config.sampling
         )
         self.rounds = self.rows_served = self.tried = self.kept = 0
         self.step = from_step

@@ -37,6 +37,7 @@ from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.stream.dataset import SyntheticUPDataset, row_features
 
 
+PART_ROWS = 256  # drawn at once: with a permuted alphabet each takes room for a number a token of the vocabulary
 GROUP_BYTES = 8_000_000  # of a row group, uncompressed: what a writer holds in memory
 _METADATA = b"hf_universal_pretrain"
 
@@ -143,15 +144,20 @@ class Export:
 
 
 def draw_rows(stream: SyntheticUPDataset, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The next `count` rows of a stream, in parts of tokens and labels, `(rows, context_length)` int64 each: all
-    between two rounds at once, which is faster than iterating (and draws other rows of the same buffer)."""
+    """The next `count` rows of a stream, in parts of tokens and labels, `(rows, context_length)` int64 each: those
+    between two rounds at once, which is faster than iterating (and draws other rows of the same buffer).
+
+    Parts end where they would if more were asked for, since a row's tokens depend on how many are drawn with it; the
+    stream has served the whole of the last part, of which only the first rows may be wanted.
+    """
     period = stream.config.rows_per_round
     while count:
         for _ in range(stream.rounds_due()):
             stream.enrich()
-        part = stream.draw(min(count, period - stream.rows_served % period))
-        count -= len(part[0])
-        yield part
+        tokens, labels = stream.draw(min(PART_ROWS, period - stream.rows_served % period))
+        tokens, labels = tokens[:count], labels[:count]
+        count -= len(tokens)
+        yield tokens, labels
 
 
 # ---- In a process that writes shards ----

@@ -69,3 +69,65 @@ def test_complements_are_read_as_symbols_and_sampled_as_not_judged() -> None:
     symbols, judged = buffer.sample(50)
     for row, told in zip(symbols.tolist(), judged.tolist(), strict=True):
         assert told == ([False, False, True, True] if row[0] == 0 else [True, False, True, True])
+
+
+# ---- Without replacement ----
+
+
+def marked(rows: int, seed: int = 0) -> SequenceBuffer:
+    """A buffer whose row i holds the symbol i."""
+    generator = torch.Generator().manual_seed(seed)
+    buffer = SequenceBuffer(rows, 4, rows, generator, "without_replacement")
+    buffer.rows[:] = torch.arange(rows).unsqueeze(1)
+    return buffer
+
+
+def drawn(buffer: SequenceBuffer, count: int) -> list[int]:
+    return buffer.sample(count)[0][:, 0].tolist()
+
+
+def test_against_a_plain_queue() -> None:
+    """A list of rows in the order of their turn: the unserved stand first, in any order."""
+    buffer, chance = marked(12), torch.Generator().manual_seed(1)
+    fresh, queue = set(range(12)), []
+    for _ in range(300):
+        count = int(torch.randint(1, 9, (), generator=chance))
+        first = drawn(buffer, count)
+        new, old = first[: len(fresh)], first[len(fresh) :]
+        assert len(set(new)) == len(new) and set(new) <= fresh
+        assert old == queue[: len(old)]
+        fresh -= set(new)
+        queue = queue[len(old) :] + new + old
+        written = torch.randperm(12, generator=chance)[: int(torch.randint(6, (), generator=chance))]
+        buffer.write(written, written.unsqueeze(1).expand(-1, 4), torch.ones(len(written)))
+        fresh |= set(written.tolist())
+        queue = [row for row in queue if row not in fresh]
+
+
+def test_more_rows_than_there_are_come_equally_often() -> None:
+    buffer = marked(10)
+    rows = drawn(buffer, 35)
+    assert sorted(rows[:10]) == list(range(10)) and rows[10:20] == rows[:10] == rows[20:30] and rows[30:] == rows[:5]
+    assert drawn(buffer, 10) == rows[5:10] + rows[:5]
+
+
+def test_fresh_rows_come_in_random_order_and_reset_ones_again() -> None:
+    orders = {tuple(drawn(marked(10, seed), 10)) for seed in range(20)}
+    assert len(orders) == 20
+    buffer = marked(10)
+    drawn(buffer, 10)
+    buffer.reset(4)
+    changed = set((buffer.served == 0).nonzero().flatten().tolist())
+    assert len(changed) == 4
+    before = buffer.served.clone()
+    buffer.sample(4)
+    assert set((buffer.served != before).nonzero().flatten().tolist()) == changed
+
+
+def test_turns_are_restored() -> None:
+    buffer, other = marked(10), marked(10, seed=5)
+    drawn(buffer, 7)
+    other.load_state_dict(buffer.state_dict())
+    other.generator.set_state(buffer.generator.get_state())
+    assert [drawn(buffer, 6) for _ in range(3)] == [drawn(other, 6) for _ in range(3)]
+    assert "served" not in make().state_dict()

@@ -309,3 +309,16 @@ def test_to_hf_yields_what_collators_take(collator, small_data: SyntheticUPConfi
     batch = collator(rows)
     assert batch["input_ids"].shape == batch["labels"].shape == (2, 32)
     assert batch["input_ids"].dtype == torch.int64
+
+
+def test_without_replacement_no_row_is_served_twice(small_data: SyntheticUPConfig, tmp_path) -> None:
+    """As long as more is written than served. With replacement, half of the rows are ones that were served."""
+    data = dataclasses.replace(small_data, machines="repeat", source_batch=16, redraw_every=1, num_resets=0)
+    served = {}
+    for sampling in ("without_replacement", "with_replacement"):
+        config = dataclasses.replace(data, sampling=sampling)
+        rows = rows_of(SyntheticUPDataset(config), 200)
+        varied = rows[(rows != rows[:, :1]).any(1)]  # constant rows may be alike
+        served[sampling] = len(varied.unique(dim=0)) / len(varied)
+        assert_state_restores(config, 23, tmp_path)
+    assert served["without_replacement"] == 1 and served["with_replacement"] < 0.9

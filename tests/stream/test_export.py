@@ -76,6 +76,24 @@ def test_other_number_of_processes_and_more_rows_later_make_the_same_files(expor
     assert DatasetCard.load(tmp_path / "more/README.md").data.dataset_info["splits"][0]["num_examples"] == 250
 
 
+@pytest.mark.parametrize("changed", [{}, {"alphabet": "permuted"}, {"ablation": "shuffled_positions"},
+                                     {"sampling": "without_replacement"}])  # fmt: skip
+@pytest.mark.parametrize("period", [8, 300])
+def test_the_same_rows_and_more(
+    changed: dict[str, str], period: int, small_data: SyntheticUPConfig, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """The first rows do not depend on how many follow: between two rounds, and where a part ends."""
+    config = dataclasses.replace(small_data, machines="markov", rows_per_round=period, **changed)
+
+    def rows(count: int) -> torch.Tensor:
+        return torch.cat([torch.stack(part) for part in draw_rows(SyntheticUPDataset(config, tokenizer), count)], 1)
+
+    many = rows(620)
+    assert many.shape == (2, 620, 32)
+    for count in (1, 5, 43, 299, 301):
+        assert torch.equal(rows(count), many[:, :count])
+
+
 @pytest.mark.slow
 def test_a_killed_export_goes_on(run_recipe, tmp_path: Path) -> None:
     """Killed after the first of 20 shards; the same command then ends with the files of a run that was not killed."""
