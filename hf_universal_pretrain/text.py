@@ -6,6 +6,7 @@ import hashlib
 import pydoc_data.topics
 import sysconfig
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ def _is_utf8(data: bytes) -> bool:
 
 
 # texts that every machine has, by the names that stand for them where a file is asked for
-BUILT_IN = {"stdlib": standard_library, "pydoc": lambda: interpreter_texts()["english"]}
+BUILT_IN: dict[str, Callable[[], bytes]] = {
+    "stdlib": standard_library, "pydoc": lambda: interpreter_texts()["english"],
+}  # fmt: skip
 
 
 def deal_out(text: bytes, turns: list[str], block: int = 32_768) -> dict[str, bytes]:
@@ -114,7 +117,7 @@ def deal_out(text: bytes, turns: list[str], block: int = 32_768) -> dict[str, by
     return {name: b"".join(lines) for name, lines in dealt.items()}
 
 
-class TokenBlocks(Dataset):
+class TokenBlocks(Dataset[dict[str, Tensor]]):
     """A text as rows `{"input_ids", "labels"}` of `length` tokens, `(length,)` int64, cut one after the other.
 
     Raises:

@@ -30,8 +30,9 @@ from tqdm import tqdm
 
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.machines import FAMILIES, build_family
+from hf_universal_pretrain.machines import FAMILIES
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily, RecurrentMachines
+from hf_universal_pretrain.stream.families import build_family
 
 
 PARTS = ("generation", "training", "memory", "scaling")

@@ -6,7 +6,7 @@ import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
@@ -38,7 +38,7 @@ def parse_args(
             set of those that are not left to their defaults.
         argv: the command line, without the program; `sys.argv[1:]` by default.
     """
-    parser = _Parser(dataclasses, allow_abbrev=False, add_help=False)
+    parser = _Parser(cast(Any, dataclasses), allow_abbrev=False, add_help=False)
     parser.add_argument("--config")
     parser.add_argument("-h", "--help", nargs="?", const="some", choices=["some", "all"])
     argv = sys.argv[1:] if argv is None else argv
@@ -99,7 +99,7 @@ def _check_json(asked: Namespace) -> None:
                 raise ValueError(f"--{name}: {value} is no JSON ({error})") from error
 
 
-def _flags_from_yaml(path: Path, parser: ArgumentParser) -> tuple[list[str], dict[str, list]]:
+def _flags_from_yaml(path: Path, parser: ArgumentParser) -> tuple[list[str], dict[str, list[Any]]]:
     """A YAML mapping as command-line words, so that a file's values are converted and checked as the flags are.
 
     Returns:

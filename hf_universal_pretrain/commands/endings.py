@@ -20,6 +20,7 @@ from hf_universal_pretrain.errors import (
     first_line,
 )
 from hf_universal_pretrain.hub import push_or_explain
+from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.interrupts import StopOnSignal, command_line
@@ -40,7 +41,7 @@ def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
     """Prints `message` on stderr (on the first process of a machine, unless `from_any`) and ends this process."""
     kind = "error: " if status <= 2 else ""  # above: a signal
     if from_any or os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"{os.path.basename(sys.argv[0])}: {kind}{message}", file=sys.stderr, flush=True)
+        print(f"{os.path.basename(sys.argv[0])}: {kind}{mask(message)}", file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 
@@ -60,7 +61,7 @@ def push_model(trainer: Trainer) -> None:
     if not args.push_to_hub:
         return
     with hub_errors():
-        address = push_or_explain(trainer.push_to_hub, args.output_dir, args.hub_model_id)
+        address = push_or_explain(trainer.push_to_hub, str(args.output_dir), str(args.hub_model_id))
     if args.process_index == 0:
         print(f"The model is on the Hub: {address}")
 
@@ -115,7 +116,7 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
         if trainer.args.world_size == 1 or not any(words in str(error) for words in _LOST):
             raise
         what, status = f"lost another process of this run, which has died ({first_line(error)})", 1
-    _exit(f"{what}. {_how_to_go_on(trainer.args.output_dir)}", status, from_any=status == 1)
+    _exit(f"{what}. {_how_to_go_on(str(trainer.args.output_dir))}", status, from_any=status == 1)
 
 
 @contextlib.contextmanager
@@ -125,7 +126,7 @@ def _bar_closed(trainer: Trainer) -> Iterator[None]:
         yield
     finally:
         progress = trainer.pop_callback(ProgressCallback)
-        if progress is not None and progress.training_bar is not None:
+        if isinstance(progress, ProgressCallback) and progress.training_bar is not None:
             progress.training_bar.close()
 
 
@@ -134,7 +135,10 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 
 
 def _how_to_go_on(folder: str) -> str:
-    newest = newest_complete(folder)
+    try:
+        newest = newest_complete(folder)
+    except OSError as error:
+        return f"A checkpoint cannot be read ({error}); when it can, this goes on:\n  {command_line()}"
     saved = f"{newest} is complete; this goes on" if newest else "There is no complete checkpoint; this starts anew"
     return f"{saved}:\n  {command_line()}"
 

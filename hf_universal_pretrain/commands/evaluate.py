@@ -20,7 +20,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ from hf_universal_pretrain.evaluation import (
     text_setting,
 )
 from hf_universal_pretrain.evaluation.reach import measure_reach
+from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.models.build import build_model, check_fits, load_model, positions_of, read_config
 from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -150,10 +151,11 @@ def measured(script: ScriptArguments, name: str, one: Subject, windows: dict[str
              length: int, device: str) -> dict[str, Any]:  # fmt: skip
     """A model's part of the JSON."""
     with usage_errors(), hub_errors():
-        model = load_model(name).to(device)
+        model = load_model(name)
+        model.to(torch.device(device))  # type: ignore[arg-type]  # of a decorated method
     count = script.probe_windows
     figures = measure(model, one.tokenizer, windows, probes, length, count, script.batch_size)
-    result = {
+    result: dict[str, Any] = {
         "judged": JUDGED,
         "texts": {text: text_entry(figures["texts"][text], setting) for text, setting in one.settings.items()},
         "probes": {probe: probe_entry(found, probe, length, count) for probe, found in figures["probes"].items()},
@@ -180,7 +182,7 @@ def write_json(path: Path, device: str, results: dict[str, dict[str, Any]]) -> N
     """Writes the figures of all models, and how they were made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {
-        "command": "python recipes/evaluate.py " + " ".join(sys.argv[1:]),
+        "command": mask_command(["hf-up", "evaluate", *sys.argv[1:]]),
         "device": device,
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
     }
@@ -226,7 +228,7 @@ def main() -> None:
         probes: list[str] = []
         for name, one in subjects.items():
             check_fits(build_model(one.config, seed=0, empty=True), one.tokenizer, length)
-            told = "printable" if told_printable(name) else "all"
+            told: Literal["all", "printable"] = "printable" if told_printable(name) else "all"
             one.settings = {text: text_setting(w, one.tokenizer, told, counted[text]) for text, w in windows.items()}
             tokens = {text: setting.tokens for text, setting in one.settings.items()}
             check_tokens(tokens, length, positions_of(one.config), "--model", name)

@@ -132,7 +132,8 @@ def callbacks(script: ScriptArguments, args: TrainingArguments) -> list[TrainerC
         if args.eval_strategy == "no":
             raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy steps")
         # the best model is loaded in the end, so there must be a checkpoint at each evaluation
-        args.load_best_model_at_end, args.save_strategy, args.save_steps = True, args.eval_strategy, args.eval_steps
+        args.load_best_model_at_end, args.save_strategy = True, args.eval_strategy
+        args.save_steps = args.eval_steps or args.save_steps
         args.restore_callback_states_from_checkpoint = True  # a run that goes on stays as patient as it was
         made.append(EarlyStoppingCallback(script.early_stopping_patience))
     return made

@@ -26,8 +26,8 @@ GROUPS = {
     ),
     "machines": (
         "machines", "family", "complexity", "target_acceptance", "curriculum", "num_layers", "hidden_size",
-        "embedding_scale", "gain_range", "gain_law", "temperature_range", "conditioning", "machines_per_round",
-        "redraw_every",
+        "embedding_scale", "gain_range", "gain_law", "temperature_range", "entropy_range", "own_symbols_range",
+        "conditioning", "machines_per_round", "redraw_every",
     ),
     "data": (
         "train_file", "dataset", "text_column", "context_length", "alphabet_size", "alphabet", "tokens", "seed_length",
@@ -41,9 +41,9 @@ GROUPS = {
         "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint",
     ),
     "measuring": (
-        "text", "eval_text", "eval_file", "windows", "eval_windows", "probes", "probe_windows", "eval_probes",
-        "eval_strategy", "eval_steps", "eval_on_start", "per_device_eval_batch_size", "early_stopping_patience",
-        "compare_with", "json",
+        "text", "eval_text", "eval_file", "windows", "eval_windows", "probes", "probe_windows", "eval_probes", "reach",
+        "eval_strategy", "eval_steps", "eval_on_start", "batch_size", "per_device_eval_batch_size",
+        "early_stopping_patience", "compare_with", "json",
     ),
     "Hub": ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy", "hub_token", "private", "license"),
 }  # fmt: skip
@@ -63,7 +63,7 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _stock_docs() -> dict[str, str]:
+def stock_docs() -> dict[str, str]:
     """The first sentence on each argument in the docstring of `TrainingArguments`."""
     argument = re.compile(r"^ +(\w+) ?\(.*\):\n +(.+(?:\n {12,}\S.*)*)", re.MULTILINE)
     found = argument.findall(inspect.getdoc(TrainingArguments) or "")
@@ -82,7 +82,7 @@ def help_text(
         required: flags that have no default.
         everything: all flags of `TrainingArguments` too.
     """
-    docs = {"config": _CONFIG, **_stock_docs()}
+    docs = {"config": _CONFIG, **stock_docs()}
     for cls in dataclasses:
         docs |= field_docs(cls)
     stock = {field.name for field in fields(TrainingArguments)}

@@ -27,7 +27,7 @@ from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model, positions_of
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
-from hf_universal_pretrain.runs.folder import checkpoint_to_resume
+from hf_universal_pretrain.runs.folder import checkpoint_to_resume, read_run_file
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
 from hf_universal_pretrain.stream.config import DATA_CONFIG_NAME
 from hf_universal_pretrain.stream.presets import PRESETS, settings_of
@@ -69,16 +69,29 @@ class ScriptArguments:
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this command differs from its dataclasses: it measures while it trains, and starts from a preset."""
-    changed = {
+    changed: dict[str, Any] = {
         "output_dir": f"out/{Path(asked.warm_start or asked.model or 'up').name}",
         "eval_strategy": "steps", "eval_steps": 0.1, "eval_on_start": True, "resume_from_checkpoint": "auto",
     }  # fmt: skip
     rows = asked.per_device_train_batch_size * asked.gradient_accumulation_steps
     changed |= settings_of(asked.preset, asked.given, asked.max_steps, rows)
+    folder = asked.output_dir if "output_dir" in asked.given else changed["output_dir"]
+    if changed.get("curriculum"):
+        changed["curriculum"] = curriculum_of(folder, changed["machines"]) or changed["curriculum"]
     if asked.warm_start:
         changed |= {"tokenizer": asked.warm_start, "output_dir": changed["output_dir"] + "-more"}
         changed |= settings_to_go_on_with(asked.warm_start)
     return changed
+
+
+def curriculum_of(folder: str, machines: str) -> list[str] | None:
+    """The curriculum of the run in a folder, if that began with these machines. A preset's fits the length of the run,
+    and a run that is made longer keeps the one that it began with."""
+    try:
+        settings = read_run_file(Path(folder))["settings"]
+        return settings["curriculum"] if settings["machines"] == machines else None
+    except (OSError, ValueError, KeyError, TypeError):  # no run, or one that is refused later
+        return None
 
 
 def settings_to_go_on_with(model: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ class Dice:
     """Integers from a generator, drawn many at a time: a call for each would take longer than all the rest."""
 
     def __init__(self, generator: torch.Generator) -> None:
-        self.generator, self.drawn = generator, []
+        self.generator = generator
+        self.drawn: list[int] = []
 
     def roll(self, sides: int) -> int:
         """An integer in `[0, sides)`."""
@@ -101,6 +102,7 @@ def toy2(dice: Dice) -> str:
 def bits(dice: Dice) -> str:
     """Two words of 5 bits, then their exclusive or, their and, their or, and where they are equal; 0 means true."""
     a, b = dice.bits(5), dice.bits(5)
+    rules: tuple[Callable[[int, int], int], ...]
     rules = (lambda x, y: x, lambda x, y: y, lambda x, y: x ^ y, lambda x, y: x & y, lambda x, y: x | y,
              lambda x, y: x == y)  # fmt: skip
     return "".join("10"[rule(x, y)] for rule in rules for x, y in zip(a, b, strict=True))

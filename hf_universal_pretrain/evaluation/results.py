@@ -81,7 +81,8 @@ def text_setting(
         if not tokens_of_bytes(tokenizer) and not math.isnan(tokens.per_byte[name]):
             first["uniform_tokens"] = uniform_bits(usable, tokens.per_byte[name])
         baselines[name] = with_best({**first, **{key: bits for key, bits in values.items() if key != "uniform"}})
-    return TextSetting(baselines, *windows.shape, tokens)
+    count, length = windows.shape
+    return TextSetting(baselines, count, length, tokens)
 
 
 def text_baselines(windows: Tensor) -> dict[str, dict[str, float]]:
@@ -100,8 +101,8 @@ def text_entry(figures: dict[str, Figures], setting: TextSetting) -> dict[str, A
         figures: from `text_figures`; what is missing stays missing.
         setting: from `text_setting`.
     """
-    entry = {name: {**figures.get(name, {}), "baselines": found} for name, found in setting.baselines.items()}
-    entry = {**entry.pop("second_half"), **entry}
+    parts = {name: {**figures.get(name, {}), "baselines": found} for name, found in setting.baselines.items()}
+    entry: dict[str, Any] = {**parts.pop("second_half"), **parts}
     entry |= {"windows": setting.windows, "context_length": setting.context_length}
     if setting.tokens.lost:
         entry["lost"] = setting.tokens.lost

@@ -1,9 +1,7 @@
 """The machine families by name."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
-from typing import Any
 
 from hf_universal_pretrain.machines.base import MachineFamily, Machines
 from hf_universal_pretrain.machines.complexity import Band
@@ -13,6 +11,7 @@ from hf_universal_pretrain.machines.language import LanguageFamily
 from hf_universal_pretrain.machines.markov import MarkovFamily
 from hf_universal_pretrain.machines.noise import NoiseFamily
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily
+from hf_universal_pretrain.machines.rewrite import RewriteFamily
 from hf_universal_pretrain.machines.two_clocks import TwoClocksFamily
 from hf_universal_pretrain.machines.zoo.automata import ElementaryAutomatonFamily, NeuralAutomatonFamily
 from hf_universal_pretrain.machines.zoo.dyck import DyckFamily
@@ -40,6 +39,7 @@ FAMILIES: dict[str, Callable[..., MachineFamily]] = {
     "two_clocks": TwoClocksFamily,
     "language": LanguageFamily,
     "copies": CopyFamily,
+    "rewrite": RewriteFamily,
     "repeat": RepeatFamily,
     "nca": NeuralAutomatonFamily,
     "eca": ElementaryAutomatonFamily,
@@ -52,11 +52,4 @@ FAMILIES: dict[str, Callable[..., MachineFamily]] = {
 }  # fmt: skip
 
 
-def build_family(name: str, settings: Any) -> MachineFamily:
-    """Makes the family `name`, its fields filled from the attributes of `settings` that have the same name."""
-    make = FAMILIES[name]
-    known = {field.name for field in fields(make().__class__)}
-    return make(**{key: value for key, value in vars(settings).items() if key in known})
-
-
-__all__ = ["FAMILIES", "Band", "MachineFamily", "Machines", "build_family"]
+__all__ = ["FAMILIES", "Band", "MachineFamily", "Machines"]

@@ -6,7 +6,7 @@ integer in `[0, alphabet_size)`; a row is `context_length` symbols.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -36,10 +36,8 @@ class Machines(Protocol):
 
 @dataclass(frozen=True)
 class MachineFamily(ABC):
-    """A distribution over machines. The fields of a family are the settings of that distribution.
-
-    Fields that have the name of a field of `SyntheticUPConfig` are filled from it (see `build_family`).
-    """
+    """A distribution over machines. The fields of a family are the settings of that distribution, of which each can be
+    set by name (see `stream.families`): numbers, texts, or tuples of such."""
 
     alphabet_size: int = 256
 
@@ -75,15 +73,19 @@ class MachineFamily(ABC):
     @property
     def gains(self) -> tuple[float, float] | None:
         """The lowest and the highest gain, where there is one."""
-        return tuple(getattr(self, self.gain_field)) if self.gain_field else None
+        if self.gain_field is None:
+            return None
+        low, high = getattr(self, self.gain_field)
+        return low, high
 
     def with_gains(self, gains: tuple[float, float]) -> Self:
         """The family with another range of gains."""
-        return replace(self, **{self.gain_field: tuple(gains)})
+        changed: dict[str, Any] = {self.gain_field: tuple(gains)} if self.gain_field else {}
+        return replace(self, **changed)
 
     def with_gain(self, factor: float) -> Self:
         """The family with its gains turned by a factor; itself if it has none."""
-        return self.with_gains(tuple(factor * gain for gain in self.gains)) if self.gain_field else self
+        return self if self.gains is None else self.with_gains((factor * self.gains[0], factor * self.gains[1]))
 
 
 def symbols_of(rows: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from hf_universal_pretrain.machines.base import MachineFamily, Machines
 
 def stack(machines: list[Machines]) -> Machines:
     """Machines of one family, drawn one after the other, as if they had been drawn together (see `Machines`)."""
-    first = machines[0]
+    first: Any = machines[0]
     values = {f.name: [getattr(each, f.name) for each in machines] for f in fields(first)}
-    return replace(first, **{name: _joined(parts) for name, parts in values.items()})
+    joined: Machines = replace(first, **{name: _joined(parts) for name, parts in values.items()})
+    return joined
 
 
 def take(machines: Machines, index: Tensor) -> Machines:
@@ -29,7 +30,9 @@ def take(machines: Machines, index: Tensor) -> Machines:
         machines: as they were drawn or stacked.
         index: `(n,)` int64, the numbers of those to take, on their device; a number may come several times.
     """
-    return replace(machines, **{f.name: _taken(getattr(machines, f.name), index) for f in fields(machines)})
+    drawn: Any = machines
+    taken: Machines = replace(drawn, **{f.name: _taken(getattr(drawn, f.name), index) for f in fields(drawn)})
+    return taken
 
 
 def moved(value: Any, device: torch.device) -> Any:
@@ -38,7 +41,7 @@ def moved(value: Any, device: torch.device) -> Any:
         return value.to(device)
     if isinstance(value, (list, tuple)):
         return type(value)(moved(item, device) for item in value)
-    if is_dataclass(value) and not isinstance(value, MachineFamily):
+    if is_dataclass(value) and not isinstance(value, (type, MachineFamily)):
         return replace(value, **{f.name: moved(getattr(value, f.name), device) for f in fields(value)})
     return value
 
@@ -97,8 +100,9 @@ class Pool:
         if size > self.size:
             new = stack([self._draw(number) for number in range(self.size, size)])
             new = moved(new, self.device)
-            self._drawn = stack([self._drawn, new]) if self.size else new
+            self._drawn = new if self._drawn is None else stack([self._drawn, new])
             self.size = size
+        assert self._drawn is not None, "a pool has at least one machine"
         return self._drawn
 
     def deal(self, size: int, rows: int, generator: torch.Generator) -> Machines:

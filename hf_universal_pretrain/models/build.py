@@ -4,9 +4,11 @@ import contextlib
 import difflib
 import math
 from pathlib import Path
+from typing import cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
@@ -203,13 +205,18 @@ def positions_of(config: PreTrainedConfig) -> int | None:
     return positions if isinstance(positions, int) and positions > 0 else None
 
 
+def embedding_count(model: PreTrainedModel) -> int:
+    """Rows of the input embedding: the tokens that the model can read."""
+    return cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
+
+
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
     """Refuses what would end in an index error deep inside the model.
 
     Raises:
         ValueError: if the tokenizer has more tokens than the model embeddings, or a row more tokens than positions.
     """
-    embeddings = model.get_input_embeddings().weight.shape[0]
+    embeddings = embedding_count(model)
     if len(tokenizer) > embeddings:
         raise ValueError(
             f"--tokenizer: it has {len(tokenizer)} tokens, but the model has only {embeddings} embeddings: give the "

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.models.build import embedding_count
 
 
 @torch.no_grad()
@@ -30,7 +31,7 @@ def check_causal(model: PreTrainedModel, length: int) -> None:
     """
     if _is_empty(model):
         return
-    tokens = model.get_input_embeddings().weight.shape[0]
+    tokens = embedding_count(model)
     whole = torch.randint(tokens // 2, tokens - 1, (1, length), generator=torch.Generator().manual_seed(0))
     row = whole[:, :32]
     other, known = row.clone(), row.shape[1] - max(1, row.shape[1] // 4)

@@ -1,5 +1,8 @@
 """What training a model costs, in floating-point operations."""
 
+from typing import cast
+
+from torch import nn
 from transformers import PreTrainedModel
 
 from hf_universal_pretrain.models.overrides import text_part
@@ -15,7 +18,7 @@ def training_flops_per_token(model: PreTrainedModel, context_length: int) -> flo
     weights = model.num_parameters(exclude_embeddings=True)
     output = model.get_output_embeddings()
     if output is not None and output.weight is model.get_input_embeddings().weight:
-        weights += output.weight.numel()  # tied: counted out as an embedding
+        weights += cast(nn.Parameter, output.weight).numel()  # tied: counted out as an embedding
     # a hierarchy of models has no one depth and width: there, attention is left out
     depth, width = (getattr(config, name, 0) for name in ("num_hidden_layers", "hidden_size"))
     return 6.0 * weights + 6.0 * depth * width * context_length

@@ -84,7 +84,7 @@ def weight_files(folder: Path) -> list[Path]:
 def _read(model: PreTrainedModel, files: list[Path]) -> tuple[dict[str, torch.Tensor], list[str]]:
     """What files hold for a model, by the model's names; and the names of what it has no place for."""
     with torch.random.fork_rng(), torch.device("meta"):
-        empty: PreTrainedModel = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)  # type: ignore[no-untyped-call]
+        empty: PreTrainedModel = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
     with ExitStack() as opened, _without_progress_bars():
         pointers = [opened.enter_context(safe_open(file, framework="pt")) for file in files]
         found = {name: pointer.get_slice(name) for pointer in pointers for name in pointer.keys()}

@@ -14,7 +14,15 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_universal_pretrain.errors import RunFinished
-from hf_universal_pretrain.runs.checkpoints import checkpoints, fault, newest_complete, read_marker, write_json
+from hf_universal_pretrain.runs.checkpoints import (
+    MARKER,
+    checkpoints,
+    fault,
+    newest_complete,
+    read_marker,
+    was_cut_off,
+    write_json,
+)
 from hf_universal_pretrain.runs.settings import LENGTH, changes, run_length
 
 
@@ -39,7 +47,8 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
     """The checkpoint to go on from, as `--resume_from_checkpoint` says: a folder, or `auto` (and None) for the newest
     complete one of the run in `--output_dir`, if that has the same settings.
 
-    What has changed but may change is told, and incomplete checkpoints are removed, both with a warning.
+    What has changed but may change is told, checkpoints whose writing was cut off are removed, and those that are
+    damaged are left as they are: each with a warning.
 
     Args:
         args: of the training.
@@ -49,16 +58,21 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
         The checkpoint's folder, or None to start afresh.
 
     Raises:
-        ValueError: if the output folder cannot be written or holds another run, if the settings do not allow to go on,
-            or if the given folder is not a complete checkpoint.
+        ValueError: if the output folder cannot be written or read or holds another run, if the settings do not allow
+            to go on, or if the given folder is not a complete checkpoint.
         RunFinished: if there is nothing left to do.
     """
-    folder, asked = Path(args.output_dir), args.resume_from_checkpoint
+    folder, asked = Path(str(args.output_dir)), args.resume_from_checkpoint
     check_can_be_written(folder, "--output_dir")
-    if asked in (None, "auto"):
-        where, checkpoint = f"--output_dir: {folder}", _newest_of_this_run(folder, settings)
-    else:
-        where, checkpoint = f"--resume_from_checkpoint: {asked}", _named_checkpoint(Path(asked), folder)
+    auto = asked in (None, "auto")
+    where = f"--output_dir: {folder}" if auto else f"--resume_from_checkpoint: {asked}"
+    try:
+        checkpoint = _newest_of_this_run(folder, settings) if auto else _named_checkpoint(Path(str(asked)), folder)
+    except OSError as error:  # not known to be incomplete: neither left out nor removed
+        raise ValueError(
+            f"{where}: cannot read {error.filename or 'a checkpoint'} ({error.strerror}): mend that, or give another "
+            "--output_dir"
+        ) from error
     if checkpoint is not None:
         marker = read_marker(checkpoint)
         told = _refuse_changes(where, marker["settings"], settings)
@@ -70,7 +84,7 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
         if args.process_index == 0:
             _tell(checkpoint, told)
     if args.process_index == 0:
-        _remove_incomplete(folder)
+        _remove_incomplete(folder, checkpoint)
     return None if checkpoint is None else str(checkpoint)
 
 
@@ -157,11 +171,20 @@ def _tell(checkpoint: Path, told: list[str]) -> None:
         logger.warning("A run of another length has another schedule of the learning rate, unless that is constant.")
 
 
-def _remove_incomplete(folder: Path) -> None:
-    """Only in a folder that is this run's: `_newest_of_this_run` has refused all others."""
+def _remove_incomplete(folder: Path, chosen: Path | None) -> None:
+    """Removes checkpoints whose writing was cut off, and nothing else: one that is damaged, or that cannot be read
+    now, may be mended. Only in a folder that is this run's: `_newest_of_this_run` has refused all others."""
     if (folder / RUN_FILE).exists():
         for checkpoint in checkpoints(folder):
-            reason = fault(checkpoint)
-            if reason is not None:
-                logger.warning(f"Removing {checkpoint}: it is incomplete ({reason}).")
-                shutil.rmtree(checkpoint)
+            if was_cut_off(checkpoint):
+                logger.warning(f"Removing {checkpoint}: it is incomplete (no {MARKER}).")
+                if checkpoint.is_symlink():
+                    checkpoint.unlink()  # what it leads to is not this run's
+                else:
+                    shutil.rmtree(checkpoint)
+            elif chosen is None or _step(checkpoint) > _step(chosen):
+                logger.warning(f"{checkpoint} is damaged ({fault(checkpoint)}): it is not used, and left as it is.")
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

@@ -40,7 +40,7 @@ def _read(model: str, filename: str, path: Sequence[str]) -> Any:
     """A value in a JSON file; None if there is no such model, file or value."""
     try:
         file = find_file(model, filename)
-        value = json.loads(file.read_text(encoding="utf-8")) if file else None
+        value: Any = json.loads(file.read_text(encoding="utf-8")) if file else None
         for key in path:
             value = value[key]
     except (OSError, ValueError, KeyError, TypeError):

@@ -37,7 +37,7 @@ def render_card(data: CardData, template: str, **variables: Any) -> str:
     )
     metadata, body = str(card).removeprefix("---\n").split("---\n", 1)
     body = re.sub(r"\n{3,}", "\n\n", body)  # what the template's conditions leave
-    text = _BLOCKS["text"].search(body).group(2)
+    text = _ours("text", body).group(2)
     body = body.replace(f"{TEXT[0]}  -->", f"{TEXT[0]} {_digest(text)} -->", 1)
     return f"---\n{METADATA[0]} {_digest(metadata)}\n{metadata}{METADATA[1]}\n---\n{body}"
 
@@ -70,12 +70,19 @@ def yaml_lines(settings: dict[str, Any]) -> str:
 def _refresh(old: str, fresh: str) -> str:
     """`old` with our blocks as they are in `fresh`."""
     for name, block in _BLOCKS.items():
-        found, ours = block.search(old), block.search(fresh).group(0)
+        found, ours = block.search(old), _ours(name, fresh).group(0)
         if found is None or found.group(1) != _digest(found.group(2)):
             logger.warning(f"The {name} of README.md has been edited by hand and is left as it is.")
         else:
             old = old[: found.start()] + ours + old[found.end() :]
     return old
+
+
+def _ours(name: str, card: str) -> re.Match[str]:
+    """A block of a card that this package has just made."""
+    found = _BLOCKS[name].search(card)
+    assert found is not None, "the template has both blocks"
+    return found
 
 
 def _others_text(card: str) -> str:

@@ -51,7 +51,7 @@ class RunRecord:
     @property
     def folder(self) -> Path:
         """Where the run writes."""
-        return Path(self.args.output_dir)
+        return Path(str(self.args.output_dir))
 
     @property
     def name(self) -> str:

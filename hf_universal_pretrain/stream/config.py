@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,6 +15,7 @@ from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
 from hf_universal_pretrain.stream import presets
+from hf_universal_pretrain.stream.families import build_family, check_runs, family_texts, read_family_settings
 from hf_universal_pretrain.stream.presets import PRESETS
 from hf_universal_pretrain.stream.shares import parse_mixture, pool_of, rows_of_shares
 
@@ -30,6 +32,7 @@ class SyntheticUPConfig:
 
     Attributes:
         mixture: the shares of the parts of `machines`, such as `"lstm"` and `"language@64"`; they add up to 1.
+        family_settings: of `family`, by family and setting, as that family takes them.
         band: of `complexity`; None without one.
         stages: for each stage of the curriculum the settings as they are in it; this itself is the first.
         stage_starts: the training steps at which they begin.
@@ -41,9 +44,9 @@ class SyntheticUPConfig:
     machines: str = "context_tree=0.9,lstm=0.1"
     """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'.
     'language@64=0.6,language=0.4' has a pool: 64 languages that stay for the whole run, the same in every process
-    (those of language@16 are among them), and beside it new ones in each round. Families:
-    lstm, gru, rnn, reservoir, transformer, two_clocks, language, copies, markov, hmm, context_tree, repeat, nca, eca,
-    dyck, shuffle_dyck, procedural, program, uniform, constant."""
+    (those of language@16 are among them), and beside it new ones in each round.
+    Families: lstm, gru, rnn, reservoir, transformer, two_clocks, language, copies, rewrite, markov, hmm,
+    context_tree, repeat, nca, eca, dyck, shuffle_dyck, procedural, program, uniform, constant."""
     complexity: str = ""
     """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row
     against that of noise (1: incompressible, near 0: constant). Empty: keep all."""
@@ -54,6 +57,10 @@ class SyntheticUPConfig:
     """Changes of machines and complexity during training, each a mapping such as '{at: 2000, machines:
     "lstm=0.5,nca=0.5", complexity: 0.3:0.9}' ('at' is a training step; a mixture stands in quotes; in YAML, a list of
     mappings). What a stage does not name stays as in the stage before."""
+    family: list[str] = field(default_factory=list)
+    """Settings of single families, as in 'lstm.hidden_size=64 lstm.gain_range=1,4 language.words=400' (in YAML a list
+    of these, or a mapping). A family's settings are the fields of its class in machines/. They stand before settings
+    without a family's name."""
     context_length: int = 512
     """Symbols (and so tokens) in a row."""
     alphabet_size: int = 256
@@ -82,7 +89,7 @@ class SyntheticUPConfig:
     entropy_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """In place of a temperature: lowest and highest entropy of a recurrent machine's next symbol, in bits, uniform, as
     '0.9 2.1'. The read-out of each machine is scaled so that it has it: none is dead, none is noise. '0 0': off."""
-    own_symbols_range: list[float] = field(default_factory=lambda: [32, 48])
+    own_symbols_range: list[float] = field(default_factory=lambda: [32.0, 48.0])
     """Fewest and most symbols that a recurrent machine with a set entropy writes, log-uniform; cut to the alphabet."""
     conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     """How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; 'prefix': all of
@@ -114,8 +121,10 @@ class SyntheticUPConfig:
     """Seed of the machines and the buffer."""
 
     def __post_init__(self) -> None:
+        # a mapping, as YAML has it, is kept as the texts that the flag takes; a frozen dataclass cannot assign
+        object.__setattr__(self, "family", family_texts(self.family))
         self._check_types()
-        self._derive("mixture", parse_mixture(self.machines))
+        _ = self.mixture  # refuses what is no mixture
         for name, low in _AT_LEAST.items():
             if not low <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least {low} and finite, not {getattr(self, name)}")
@@ -148,7 +157,6 @@ class SyntheticUPConfig:
             raise ValueError("entropy_range stands in place of temperature_range: set one of the two to 0 0")
         if not 0 <= self.target_acceptance <= 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, not {self.target_acceptance}")
-        self._derive("band", Band.parse(self.complexity) if self.complexity else None)
         if self.band is not None and self.redraw_every != 1:
             raise ValueError(
                 f"complexity needs new machines in each round: set redraw_every to 1, not {self.redraw_every}"
@@ -163,15 +171,39 @@ class SyntheticUPConfig:
                 f"source_batch is {self.source_batch}, too few rows to give each family in machines={self.machines!r} "
                 "one: raise source_batch or drop the rarest family"
             )
-        starts, stages = self._stages()
-        self._derive("stage_starts", starts)
-        self._derive("stages", stages)
+        for name in self.family_settings:
+            check_runs(name, build_family(name, self))
+        _ = self.stages
 
-    def _derive(self, name: str, value: Any) -> None:
-        """Keeps what follows from the fields. (A frozen dataclass cannot assign.)"""
-        object.__setattr__(self, name, value)
+    # ---- What follows from the fields ----
 
-    def _stages(self) -> tuple[list[int], list["SyntheticUPConfig"]]:
+    @cached_property
+    def mixture(self) -> dict[str, float]:
+        """The shares of `machines`, which add up to 1."""
+        return parse_mixture(self.machines)
+
+    @cached_property
+    def family_settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of single families, by family and field."""
+        return read_family_settings(self.family)
+
+    @cached_property
+    def band(self) -> Band | None:
+        """The band of `complexity`, if there is one."""
+        return Band.parse(self.complexity) if self.complexity else None
+
+    @property
+    def stage_starts(self) -> list[int]:
+        """The training steps at which the stages of the curriculum begin; 0 first."""
+        return self._staged[0]
+
+    @property
+    def stages(self) -> list["SyntheticUPConfig"]:
+        """These settings as they are in each stage of the curriculum."""
+        return self._staged[1]
+
+    @cached_property
+    def _staged(self) -> tuple[list[int], list["SyntheticUPConfig"]]:
         """For each stage of the curriculum its first step, and these settings as they are in it."""
         starts, stages = [0], [self]
         for entry in self.curriculum:
@@ -205,7 +237,7 @@ class SyntheticUPConfig:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             several = value if isinstance(value, (list, tuple)) else ()
-            kind = str if get_origin(f.type) is Literal else f.type
+            kind: Any = str if get_origin(f.type) is Literal else f.type
             fits = {
                 int: isinstance(value, int),
                 float: isinstance(value, (int, float)),

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.machines import build_family
 from hf_universal_pretrain.models.tokenizers import usable_tokens
 from hf_universal_pretrain.stream.alphabet import Alphabet
 from hf_universal_pretrain.stream.beside import SideStream
 from hf_universal_pretrain.stream.buffer import SequenceBuffer
 from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
+from hf_universal_pretrain.stream.families import build_family
 from hf_universal_pretrain.stream.mixture import Mixture, Read
 from hf_universal_pretrain.stream.shares import family_of
 
@@ -27,7 +27,7 @@ HELD_OUT_RANK = 2**31 - 1  # of the stream that held-out rows come from: no proc
 COUNTS = ("step", "rounds", "rows_served", "tried", "kept")
 
 
-class SyntheticUPDataset(IterableDataset):
+class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
     """An endless stream of `{"input_ids", "labels"}`, each `(context_length,)` int64; labels are -100 where the model
     is not judged.
 

@@ -92,7 +92,8 @@ class Export:
         for path in sorted((self.folder / "data").glob("train-*.parquet")):
             there = pq.read_metadata(path)
             theirs = json.loads((there.metadata or {}).get(_METADATA, b"{}"))
-            told = differences(theirs, mine)
+            # a shard from before a setting was there had that setting's default
+            told = differences({**SyntheticUPConfig().to_dict(), **theirs}, mine)
             if told:
                 raise ValueError(
                     f"--output: {path} was made with other settings: {told}. Give another folder, or the same settings"
@@ -155,6 +156,9 @@ def draw_rows(stream: SyntheticUPDataset, count: int) -> Iterator[tuple[Tensor, 
 
 # ---- In a process that writes shards ----
 
+_export: Export
+_counter: "Synchronized[int]"
+
 
 def _start_worker(export: Export, counter: "Synchronized[int]") -> None:
     global _export, _counter
@@ -166,7 +170,9 @@ def _start_worker(export: Export, counter: "Synchronized[int]") -> None:
 
 def _end_with_the_parent() -> None:
     """The pool's workers would wait for work for ever if the process that has it were killed."""
-    parent_process().join()
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_universal_pretrain.machines import MachineFamily, Machines, build_family
+from hf_universal_pretrain.machines import Band, MachineFamily, Machines
 from hf_universal_pretrain.machines.pool import Pool
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
+from hf_universal_pretrain.stream.families import build_family
 from hf_universal_pretrain.stream.shares import family_of, pool_of
 
 
@@ -110,9 +111,10 @@ class Mixture:
         made, passes_now, places, tried = [], [], [], sum(shares)
         for name, seeds, conditions, passes in zip(self.families, *(what.split(shares) for what in read), strict=True):
             rows = self._machines_of(name, len(seeds)).generate(seeds, conditions, self.generator)
-            if self.stage.band is not None:
+            band = self.stage.band
+            if band is not None:
                 passes = passes.clone()
-                place, again = self._redraw_outside_band(name, rows, passes, read_again)
+                place, again = self._redraw_outside_band(band, name, rows, passes, read_again)
                 places.append(place)
                 tried += again
             made.append(rows)
@@ -123,13 +125,14 @@ class Mixture:
         return Generated(torch.cat(made), torch.cat(passes_now), kept, tried)
 
     def _redraw_outside_band(
-        self, name: str, rows: Tensor, passes: Tensor, read_again: Callable[[int], Read]
+        self, band: Band, name: str, rows: Tensor, passes: Tensor, read_again: Callable[[int], Read]
     ) -> tuple[Tensor, int]:
         """Draws new machines, seeds and conditions for rows outside the band, a bounded number of times.
 
         A machine is judged by the row that it writes.
 
         Args:
+            band: of the stage.
             name: of the family.
             rows: `(rows, context_length)`; those outside the band are replaced in place.
             passes: `(rows,)` of the conditions; replaced alike.
@@ -139,7 +142,7 @@ class Mixture:
             Where each row is in the end, `(rows,)` on the CPU (see `Band.place`; one that is not inside is given up),
             and how many rows were generated here.
         """
-        family, band, tried = self.families[name], self.stage.band, 0
+        family, tried = self.families[name], 0
         place = band.place(rows, self.config.alphabet_size)
         first = place.clone()
         for _ in range(MAX_REDRAWS):
@@ -161,9 +164,8 @@ class Mixture:
         if (place == 0).float().mean() >= self.config.target_acceptance:
             return
         family = self.families[name].with_gain(math.exp(-GAIN_RATE * place.float().mean().item()))
-        if family != self.families[name]:
-            self.families[name] = family
-            self.gains[name] = family.gains
+        if family.gains is not None and family != self.families[name]:
+            self.families[name], self.gains[name] = family, family.gains
 
     def state_dict(self) -> dict[str, Any]:
         """What decides the machines of the coming rounds."""
@@ -177,7 +179,9 @@ class Mixture:
         config = self.config
         self.gains = dict(state["gains"]) if "gains" in state else {}
         for name, factor in state.get("gain_factors", {}).items():
-            self.gains[name] = build_family(name, config).with_gain(factor).gains
+            gains = build_family(name, config).with_gain(factor).gains
+            if gains is not None:
+                self.gains[name] = gains
         self.generator.set_state(state["machines_drawn_from"])
         self._enter_stage(state["stage"])
 

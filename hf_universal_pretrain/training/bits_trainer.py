@@ -4,11 +4,10 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
-from transformers import default_data_collator
+from transformers import PreTrainedTokenizerBase, default_data_collator
 from transformers.trainer_utils import HubStrategy
 
 from hf_universal_pretrain.evaluation import Figures, TextSetting, measure, text_setting
@@ -43,6 +42,7 @@ class BitsTrainer(ExactTrainer):
 
     told: Literal["all", "printable"] = "all"
     """The tokens that the rows of training are made of, where there are no others."""
+    processing_class: PreTrainedTokenizerBase
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class BitsTrainer(ExactTrainer):
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
         began = time.perf_counter()
         metrics: dict[str, float] = {}
-        figures = measure(
+        figures: dict[str, Any] = measure(
             self.model, self.processing_class, self.eval_windows, self.eval_probes, self.context_length,
             self.probe_windows, self.args.per_device_eval_batch_size,
             show_progress=self.is_local_process_zero() and not self.args.disable_tqdm,
@@ -84,7 +84,8 @@ class BitsTrainer(ExactTrainer):
         metrics |= more
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - began, 2)
         self.log(metrics)
-        self.state.log_history[-1]["figures"] = figures  # in the log alone: loggers take only numbers
+        entry: dict[str, Any] = self.state.log_history[-1]
+        entry["figures"] = figures  # in the log alone: loggers take only numbers
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -93,7 +94,8 @@ class BitsTrainer(ExactTrainer):
         return {}, None
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        self.train_began, self.seconds_before = time.perf_counter(), None
+        self.train_began = time.perf_counter()
+        self.seconds_before: float | None = None
         return super().train(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -150,7 +152,7 @@ class BitsTrainer(ExactTrainer):
         measured = any("eval_runtime" in e and e["step"] == self.state.global_step for e in log)
         if self.eval_windows and (not measured or self.args.load_best_model_at_end):
             self.evaluate()
-        with self.saving(self.args.output_dir):
+        with self.saving(self.folder):
             self.save_model(_internal_call=True)
             self.save_state()
             if self.is_world_process_zero():
@@ -174,10 +176,11 @@ class BitsTrainer(ExactTrainer):
         args.hub_token = token or args.hub_token
         hide_token(args)
         if self.is_world_process_zero():
-            name = args.hub_model_id or Path(args.output_dir).absolute().name
+            name = args.hub_model_id or self.folder.absolute().name
             private = args.hub_private_repo if private is None else private
             args.hub_model_id = claim_repository(name, "model", private, "--hub_model_id", "--hub_token")
-        self.hub_model_id, self.push_in_progress = args.hub_model_id, None
+        self.hub_model_id: str | None = args.hub_model_id  # type: ignore[assignment]  # None in the stock class
+        self.push_in_progress = None
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Writes this package's card instead of the stock one, as `push_to_hub` asks before it uploads.
@@ -185,7 +188,7 @@ class BitsTrainer(ExactTrainer):
         What a person has written into the card, here or on the Hub, is kept.
         """
         if self.is_world_process_zero():
-            write_model_card(self.record(), published_readme(self.hub_model_id))
+            write_model_card(self.record(), published_readme(str(self.hub_model_id)))
 
     # The stock method pushes the output folder with a fixed list of files copied into it from the checkpoint, leaves
     # out a push while another runs, and never looks at how a push ended.

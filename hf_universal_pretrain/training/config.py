@@ -47,7 +47,7 @@ class UPConfig(TrainingArguments):
     """Let DDP look for parameters without gradient in every step."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         if self.max_steps <= 0:
             raise ValueError(f"max_steps must be positive, not {self.max_steps}: the synthetic stream has no end")
         if self.dataloader_num_workers != 0:

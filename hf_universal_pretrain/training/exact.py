@@ -59,13 +59,18 @@ class ExactTrainer(Trainer):
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self.is_fsdp_enabled and args.process_index == 0:
             logger.warning("accelerate has FSDP on GPUs only: each process holds a whole copy of the model (DDP).")
 
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(str(self.args.output_dir))
+
     # Once the stock method has made the optimizer and loaded the checkpoint, there is nothing left to be refused: only
     # now is the first file written.
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        prepared = super()._prepare_for_training(*args, **kwargs)
+        prepared = super()._prepare_for_training(*args, **kwargs)  # type: ignore[no-untyped-call]
         if self.args.should_save:
-            with self.saving(self.args.output_dir):
-                write_run_file(self.args.output_dir, self.settings)
+            with self.saving(self.folder):
+                write_run_file(self.folder, self.settings)
         return prepared
 
     # The stock methods load what a checkpoint calls as the model does, and leave the rest as it was with a warning: of
@@ -80,17 +85,17 @@ class ExactTrainer(Trainer):
     def _load_best_model(self) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_best_model()
-        else:
+        elif self.state.best_model_checkpoint is not None:
             restore_weights(self._bare_model(), self.state.best_model_checkpoint)
 
     def _bare_model(self) -> PreTrainedModel:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     # The stock method evaluates at the start of a run that goes on, too, which early stopping would count.
-    def _evaluate(self, *args: Any, skip_scheduler: bool = False, **kwargs: Any) -> dict[str, float]:
-        if skip_scheduler and self.state.global_step:
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        if kwargs.get("skip_scheduler") and self.state.global_step:
             return {}
-        return super()._evaluate(*args, skip_scheduler=skip_scheduler, **kwargs)
+        return super()._evaluate(*args, **kwargs)
 
     # The stock method takes intervals of logging, evaluation and saving from the checkpoint, whatever was asked for.
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
@@ -108,7 +113,7 @@ class ExactTrainer(Trainer):
         first = self.state.global_step == self._first_step
         if first and isinstance(kwargs["model"], DistributedDataParallel):
             self._settle_gradient_buckets(kwargs["model"])
-        super()._run_epoch(*args, **kwargs)
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _settle_gradient_buckets(self, model: DistributedDataParallel) -> None:
         """One backward pass that counts for nothing.
@@ -126,7 +131,7 @@ class ExactTrainer(Trainer):
     # pushed, and an older one deleted for it, only then.
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         check_weights(self.model, self.state.global_step)
-        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        folder = self.folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         limit, push = self.args.save_total_limit, self.args.push_to_hub
         with self.saving(folder):
             if self.args.should_save:
@@ -145,7 +150,7 @@ class ExactTrainer(Trainer):
         if push:
             self._push_from_checkpoint(str(folder))
         if self.args.should_save:
-            rotate_checkpoints(self.args.output_dir, limit, self.state.best_model_checkpoint)
+            rotate_checkpoints(str(self.folder), limit, self.state.best_model_checkpoint)
 
     @contextmanager
     def saving(self, folder: str | Path) -> Iterator[None]:

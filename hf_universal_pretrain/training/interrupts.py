@@ -1,6 +1,6 @@
 """SIGTERM and Ctrl-C: a checkpoint after the step that is running, then the end."""
 
-import shlex
+import os
 import signal
 import sys
 import time
@@ -12,8 +12,11 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_universal_pretrain.masking import mask_command
+
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PARENT = "HF_UP_PARENT"  # environment variable: the process that this one must not outlive
 _SECRET = ("--hub_token", "--hub-token")
 IMPATIENT = 3.0  # seconds after which a second Ctrl-C is meant as one (launchers pass the first one on again)
 
@@ -21,7 +24,8 @@ IMPATIENT = 3.0  # seconds after which a second Ctrl-C is meant as one (launcher
 class StopOnSignal(TrainerCallback):
     """Saves a checkpoint and ends the training after the step in which one of the processes gets SIGTERM or SIGINT.
 
-    A second Ctrl-C does not wait for the step. Must be made use of on the main thread.
+    So does the end of the process that started this one to run for it (`compare`). A second Ctrl-C does not wait for
+    the step. Must be made use of on the main thread.
 
     Attributes:
         received: the number of the signal that ended the training; 0 if none did.
@@ -47,7 +51,7 @@ class StopOnSignal(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        number = self._mine
+        number = self._mine or (signal.SIGTERM if _is_orphan() else 0)
         if self._group is not None:  # all must stop after the same step
             shared = torch.tensor(number)
             dist.all_reduce(shared, dist.ReduceOp.MAX, self._group)
@@ -63,11 +67,15 @@ class StopOnSignal(TrainerCallback):
             signal.signal(number, handler)
 
 
+def _is_orphan() -> bool:
+    return os.environ.get(PARENT, "") not in ("", str(os.getppid()))
+
+
 def command_line() -> str:
     """The command that started this process; if a launcher (`accelerate launch`, `torchrun`) did, the launcher's.
-    Without a token, if there was one in it."""
+    Without `--hub_token`, if it was there; what else looks like a secret is masked."""
     launcher = psutil.Process().parent()
     command = launcher.cmdline() if launcher is not None else []
     command = command if sys.argv[0] in command else sys.orig_argv
     shown = [word for before, word in zip(["", *command], command, strict=False) if before not in _SECRET]
-    return shlex.join(word for word in shown if word.split("=")[0] not in _SECRET)
+    return mask_command(word for word in shown if word.split("=")[0] not in _SECRET)

@@ -1,5 +1,8 @@
 """What a run is going to cost, worked out before it starts."""
 
+from typing import cast
+
+from torch import nn
 from transformers import PreTrainedModel
 
 from hf_universal_pretrain.models.cost import training_flops_per_token
@@ -19,7 +22,7 @@ def plan_table(model: PreTrainedModel, args: UPConfig, data: SyntheticUPConfig) 
     training = tokens * training_flops_per_token(model, data.context_length)
     generating = symbols * generation_flops_per_symbol(data)
     bodies = model.num_parameters(exclude_embeddings=True)
-    vocabulary, width = model.get_input_embeddings().weight.shape
+    vocabulary, width = cast(nn.Embedding, model.get_input_embeddings()).weight.shape
     lines = {
         "model": model.name_or_path or f"{model.config.model_type}, random weights",
         "parameters": f"{model.num_parameters():,} ({bodies:,} without embeddings)",

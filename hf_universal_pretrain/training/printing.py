@@ -44,7 +44,7 @@ class EvaluationProgress(ProgressCallback):
     ) -> None:
         lines = evaluation_lines(logs or {}, state.global_step)
         if lines is None:
-            super().on_log(args, state, control, logs=logs, **kwargs)
+            super().on_log(args, state, control, logs=logs, **kwargs)  # type: ignore[no-untyped-call]
         elif self.training_bar is not None:
             self.training_bar.write(lines)
 
@@ -62,7 +62,7 @@ class EvaluationPrinter(PrinterCallback):
     ) -> None:
         lines = evaluation_lines(logs or {}, state.global_step)
         if lines is None:
-            super().on_log(args, state, control, logs=logs, **kwargs)
+            super().on_log(args, state, control, logs=logs, **kwargs)  # type: ignore[no-untyped-call]
         elif state.is_local_process_zero:
             print(lines)
 

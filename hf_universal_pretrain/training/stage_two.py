@@ -15,7 +15,10 @@ def pretraining_optimizer(run: str) -> Path:
     Raises:
         ValueError: if there is none.
     """
-    checkpoint = newest_complete(run)
+    try:
+        checkpoint = newest_complete(run)
+    except OSError as error:
+        raise ValueError(f"--keep_optimizer: cannot read a checkpoint of {run} ({error})") from error
     if checkpoint is None or not (checkpoint / "optimizer.pt").is_file():
         raise ValueError(
             f"--keep_optimizer: {run} has no complete checkpoint-N/optimizer.pt; give the folder of a pretraining run "

@@ -65,7 +65,7 @@ class UPTrainer(BitsTrainer):
         if (train_dataset.random.device.type, train_dataset.rank, train_dataset.world_size) != wanted:
             train_dataset.start(device, rank, world_size)
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[dict[str, torch.Tensor]]:
         """A plain loader, which accelerate does not touch: no shard is dropped, no batch is fetched ahead.
 
         Its generator keeps the loader from drawing a seed from the global random state after that was restored, which
@@ -118,11 +118,11 @@ class UPTrainer(BitsTrainer):
         """Saves `synthetic_up_config.json` beside the model."""
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
-            self.train_dataset.config.save_pretrained(output_dir or self.args.output_dir)
+            self.train_dataset.config.save_pretrained(output_dir or self.folder)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.is_world_process_zero():
-            self.train_dataset.config.save_pretrained(self.args.output_dir)
+            self.train_dataset.config.save_pretrained(self.folder)
         super()._push_from_checkpoint(checkpoint_folder)
 
     # The stream is saved and restored where the random states are: on every rank, inside the checkpoint before it is

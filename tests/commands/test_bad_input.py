@@ -40,7 +40,7 @@ PRETRAIN = {
     "model with code of its own": (["--model", "with_code"], "--trust_remote_code"),
     "unknown family": (["--machines", "lstmm"], "machines: unknown machine family 'lstmm'"),
     "no family": (["--machines="], "machines: unknown machine family ''"),
-    "family named twice": (["--machines", "lstm,lstm"], "machines: family 'lstm' is named twice"),
+    "family named twice": (["--machines", "lstm,lstm"], "machines: 'lstm' is named twice"),
     "share is no number": (["--machines", "lstm=x"], "machines: the share of 'lstm' must be a number above 0"),
     "share is infinite": (["--machines", "lstm=inf"], "machines: the share of 'lstm' must be a number above 0"),
     "family too rare": (["--machines", "lstm=1000,gru=1"], "source_batch is 8, too few rows"),
@@ -150,7 +150,7 @@ WARM_START = {
 GO_ON = {
     "seed changed": (["--stream_seed", "1"], 2, "stream_seed (was 0, now 1)"),
     "training seed changed": (["--seed", "1"], 2, "seed (was 42, now 1)"),
-    "machines changed": (["--machines", "lstm"], 2, "machines (was context_tree=0.9,lstm=0.1, now lstm)"),
+    "machines changed": (["--machines", "lstm"], 2, "machines (was language@1, now lstm)"),
     "context changed": (["--context_length", "16"], 2, "context_length (was 32, now 16)"),
     "batch changed": (["--per_device_train_batch_size", "2"], 2, "per_device_train_batch_size (was 4, now 2)"),
     "learning rate changed": (["--learning_rate", "0.01"], 2, "learning_rate (was 0.001, now 0.01)"),

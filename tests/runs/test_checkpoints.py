@@ -1,5 +1,6 @@
 """What counts as a complete checkpoint, and what a run makes of the folder it finds."""
 
+import errno
 import json
 import re
 import shutil
@@ -63,6 +64,78 @@ def test_a_marker_cut_anywhere_is_no_marker(tmp_path: Path) -> None:
         assert fault(checkpoint) == "unreadable complete.json"
     marker.unlink()
     assert fault(checkpoint) == "no complete.json"
+
+
+def test_a_checkpoint_that_cannot_be_read_is_neither_passed_over_nor_removed(tmp_path: Path, monkeypatch) -> None:
+    """A disk or a network file system that fails for a moment: the marker, or one of the files."""
+    write_run_file(tmp_path, SETTINGS)
+    save(tmp_path, 2)
+    newest = save(tmp_path, 4)
+    read, opened = Path.read_text, open
+    for failing in ("complete.json", "model.safetensors"):
+
+        def fail(path: Path, failing: str = failing) -> None:
+            if Path(path) == newest / failing:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", lambda self, *args, **kwargs: fail(self) or read(self, *args, **kwargs))
+            patch.setattr("builtins.open", lambda path, *args, **kwargs: fail(path) or opened(path, *args, **kwargs))
+            with pytest.raises(ValueError, match=f"--output_dir: .* cannot read .*{failing} .Input/output error"):
+                checkpoint_to_resume(arguments(tmp_path), SETTINGS)
+        assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-2"]
+    assert checkpoint_to_resume(arguments(tmp_path), SETTINGS) == str(newest)
+
+
+def test_a_damaged_checkpoint_is_told_and_left(tmp_path: Path, caplog) -> None:
+    """Its writing came to its end: it may be mended, and other tools may read it."""
+    write_run_file(tmp_path, SETTINGS)
+    older, newer, newest = (save(tmp_path, step) for step in (2, 4, 6))
+    (newer / "model.safetensors").write_bytes(b"other")
+    (newest / "complete.json").write_text("{")
+    assert checkpoint_to_resume(arguments(tmp_path), SETTINGS) == str(older)
+    assert "checkpoint-4 is damaged (model.safetensors has 5 bytes instead of 200): it is not used" in caplog.text
+    assert "checkpoint-6 is damaged (unreadable complete.json)" in caplog.text
+    assert len(checkpoints(tmp_path)) == 3
+
+
+def test_large_files_are_checked_whole(tmp_path: Path, monkeypatch) -> None:
+    """A bit that flips anywhere in a file of more than the 64 MB that used to be the limit."""
+    checkpoint = save(tmp_path, 2, complete=False)
+    large = checkpoint / "optimizer.pt"
+    with open(large, "wb") as file:
+        file.truncate(70_000_000)  # a hole: takes no room
+    mark_complete(checkpoint, 2, SETTINGS)
+    assert fault(checkpoint) is None
+    with open(large, "r+b") as file:
+        file.seek(65_000_000)
+        file.write(b"\x01")
+    assert fault(checkpoint) == "optimizer.pt is not what was written"
+
+
+def test_markers_of_earlier_versions_have_no_checksum_of_large_files(tmp_path: Path) -> None:
+    checkpoint = save(tmp_path, 2)
+    marker = json.loads((checkpoint / "complete.json").read_text())
+    marker["files"]["model.safetensors"] = [200]
+    (checkpoint / "complete.json").write_text(json.dumps(marker))
+    assert fault(checkpoint) is None
+
+
+def test_a_linked_checkpoint_that_was_cut_off_is_unlinked(tmp_path: Path) -> None:
+    write_run_file(tmp_path / "run", SETTINGS)
+    elsewhere = save(tmp_path / "elsewhere", 6, complete=False)
+    (tmp_path / "run" / "checkpoint-6").symlink_to(elsewhere)
+    newest = save(tmp_path / "run", 4)
+    assert checkpoint_to_resume(arguments(tmp_path / "run"), SETTINGS) == str(newest)
+    assert checkpoints(tmp_path / "run") == [newest] and (elsewhere / "model.safetensors").is_file()
+
+
+def test_nothing_is_written_through_a_planted_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "_run.json.new").symlink_to(tmp_path / "precious")
+    write_run_file(tmp_path, SETTINGS)
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert json.loads((tmp_path / "_run.json").read_text())["settings"] == SETTINGS
 
 
 def test_newest_is_by_number_and_complete(tmp_path: Path) -> None:

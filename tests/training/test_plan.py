@@ -7,9 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedTokenizerFast
 
 from hf_universal_pretrain import SyntheticUPConfig, UPConfig
-from hf_universal_pretrain.machines import build_family
 from hf_universal_pretrain.models.build import build_config, build_model
 from hf_universal_pretrain.models.cost import training_flops_per_token
+from hf_universal_pretrain.stream.families import build_family
 from hf_universal_pretrain.stream.mixture import generation_flops_per_symbol
 from hf_universal_pretrain.training.plan import plan_table
 from tests.models.test_build import SMALL

@@ -9,7 +9,7 @@ Below 1 the network forgets; well above 1, with tanh, it is chaotic.
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,7 @@ class RandomNetworkFamily(MachineFamily):
     sharpness_range: tuple[float, float] = (1.0, 8.0)
     entropy_range: tuple[float, float] = (0.0, 0.0)
     own_symbols_range: tuple[float, float] = (32, 48)
-    conditioning: str = "aligned"
+    conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     machines_per_round: int = 8
 
     gain_field: ClassVar[str] = "radius_range"

@@ -54,7 +54,8 @@ def _delete(x: list[int], sep: int, u: list[float]) -> tuple[list[int], list[int
 
 def _stack(x: list[int], sep: int, u: list[float]) -> tuple[list[int], list[int]]:
     """Pushes (a symbol) and pops (the separator), mostly pushes first; the answer is the stack from the top down."""
-    operations, stack = [], []
+    operations: list[int] = []
+    stack: list[int] = []
     fresh = distinct(x)
     for i, chance in enumerate(u):
         push_chance = 0.75 if i < 2 * len(u) / 3 else 0.25

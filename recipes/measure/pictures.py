@@ -1,0 +1,421 @@
+"""Draws all pictures of the documentation anew, into `docs/images/`.
+
+    python recipes/measure/pictures.py               # all of them, about two minutes on one core
+    python recipes/measure/pictures.py rows compare  # some
+    python recipes/measure/pictures.py --keep out/quickstart out/quickstart-finetuned out/quickstart-scratch
+
+Rows come from streams that are made here; curves from the files in `recipes/results/`. `--keep` writes what runs have
+measured while they trained into `recipes/results/runs.json`, from which `quickstart` and `finetune` are drawn.
+"""
+
+import json
+import string
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from torch import Tensor
+
+from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
+from hf_universal_pretrain.machines import FAMILIES
+
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, IMAGES = ROOT / "recipes" / "results", ROOT / "docs" / "images"
+INK, FAINT = "#22303c", "#8b98a5"
+# one colour an arm, in all pictures (Okabe and Ito's, which the colour-blind can tell apart)
+ARMS = {
+    "scratch": "#6b7680", "all": "#0072b2", "up": "#0072b2", "text": "#009e73", "one_chain": "#d55e00",
+    "markov_fixed": "#e69f00", "shuffled_weights": "#cc79a7", "attention, vocabulary drawn anew": "#e69f00",
+}  # fmt: skip
+LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
+SHADES = 40  # symbols of a row that have a colour of their own; rarer ones share the last
+
+
+def figure(width: float, height: float, **settings: Any) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained", **settings)
+
+
+def plain(axis: Axes) -> None:
+    """No frame but what is read off: a faint grid, and the axes' own lines."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(FAINT)
+    axis.tick_params(colors=INK, length=3)
+    axis.grid(color=FAINT, alpha=0.25, linewidth=0.7)
+    axis.set_axisbelow(True)
+
+
+def save(drawn: Figure, name: str) -> None:
+    path = IMAGES / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(path, dpi=150, metadata={"Software": None})
+
+
+# ---- Rows ----
+
+
+def rows_of(machines: str, rounds: int = 6, **settings: Any) -> Tensor:
+    """Rows of a stream's buffer after some rounds, `(rows, length)`; those that are still noise are left out."""
+    sizes = {"source_batch": 64, "buffer_size": 64, "rows_per_round": 64, "num_resets": 0, "context_length": 256}
+    stream = SyntheticUPDataset(SyntheticUPConfig(machines=machines, **{**sizes, **settings}))
+    for _ in range(rounds):
+        stream.enrich()
+    made = (stream.buffer.passes > 0).nonzero().flatten()
+    return stream.buffer.read(made)
+
+
+def ranks(rows: Tensor) -> Tensor:
+    """Each symbol as its place among the symbols of its row, the most frequent first."""
+    ranked = torch.empty_like(rows)
+    for number, row in enumerate(rows):
+        symbols, where, counts = row.unique(return_inverse=True, return_counts=True)
+        places = torch.empty_like(symbols)
+        places[counts.argsort(descending=True, stable=True)] = torch.arange(len(symbols))
+        ranked[number] = places[where]
+    return ranked
+
+
+def shades() -> ListedColormap:
+    """Dark for the most frequent symbol of a row, ever lighter for rarer ones."""
+    from matplotlib import colormaps
+
+    return ListedColormap([colormaps["viridis"]((place / (SHADES - 1)) ** 0.6) for place in range(SHADES)])
+
+
+def letter(rank: int) -> str:
+    return LETTERS[rank] if rank < len(LETTERS) else "·"
+
+
+def draw_rows(axis: Axes, ranked: Tensor, title: str = "") -> None:
+    axis.imshow(
+        ranked.clamp(max=SHADES - 1), cmap=shades(), vmin=0, vmax=SHADES - 1, aspect="auto", interpolation="none"
+    )
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    if title:
+        axis.set_title(title, loc="left", color=INK, fontsize=10)
+
+
+def draw_decoded(axis: Axes, ranked: Tensor, size: float = 7.5, y: float = 0.5) -> None:
+    """One row as letters, each below its place in the picture."""
+    axis.set(xlim=(-0.5, len(ranked) - 0.5), ylim=(0, 1), xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    for place, rank in enumerate(ranked.tolist()):
+        axis.text(place, y, letter(rank), family="monospace", fontsize=size, color=INK, ha="center", va="center")
+
+
+def draw_key(axis: Axes) -> None:
+    """What colours and letters mean."""
+    axis.imshow(
+        torch.arange(SHADES)[None], cmap=shades(), vmin=0, vmax=SHADES - 1, aspect="auto", interpolation="none"
+    )
+    shown = [0, 1, 2, 3, 4, 9, 14, 19, 24, 29, 34, 39]
+    axis.set_xticks(shown, [*(letter(rank) for rank in shown[:-1]), f"{letter(SHADES - 1)} and rarer"], fontsize=8)
+    axis.set(yticks=[], xlabel="the most frequent symbol of a row is a, the next b, and so on")
+    axis.xaxis.label.set(fontsize=8, color=INK)
+    axis.tick_params(length=0, colors=INK)
+    axis.spines[:].set_visible(False)
+
+
+def picture_of_family(name: str) -> None:
+    """Rows of one family; below them the first one in letters, and the key."""
+    length, count = 96, 20
+    ranked = ranks(rows_of(name))[:, :length]
+    ranked = ranked[most_readable(ranked) :][:count]
+    drawn = figure(9, 2.5)
+    image, decoded, key = drawn.subplots(3, 1, height_ratios=[10, 1.1, 0.7])
+    draw_rows(image, ranked)
+    image.set_ylabel(f"{count} rows", color=INK, fontsize=8)
+    draw_decoded(decoded, ranked[0])
+    decoded.set_ylabel("row 1", rotation=0, ha="right", va="center", color=INK, fontsize=8)
+    draw_key(key)
+    save(drawn, f"families/{name}")
+
+
+def families() -> None:
+    """Rows of each machine family."""
+    for name in FAMILIES:
+        picture_of_family(name)
+
+
+def rows() -> None:
+    """What machines of different kinds write: a picture of rows, and one of them in letters."""
+    shown = {
+        "uniform": "noise, from which all starts", "markov": "a Markov chain", "context_tree": "a context tree",
+        "language": "a random language", "copies": "copied pieces", "eca": "a cellular automaton",
+        "dyck": "nested brackets", "program": "a random program",
+    }  # fmt: skip
+    length, count = 56, 12
+    drawn = figure(9, 0.6 * len(shown) + 0.6)
+    grid = drawn.subplots(len(shown) + 1, 2, width_ratios=[1, 2.1], height_ratios=[1] * len(shown) + [0.3])
+    for (name, words), (image, decoded) in zip(shown.items(), grid, strict=False):
+        ranked = ranks(rows_of(name))[:, :length]
+        ranked = ranked[most_readable(ranked) :][:count]
+        draw_rows(image, ranked)
+        draw_decoded(decoded, ranked[0], size=8, y=0.22)
+        decoded.text(-0.5, 0.78, name, weight="bold", fontsize=8.5, color=INK, va="center")
+        decoded.text(9.5, 0.78, words, fontsize=8.5, color=INK, va="center")
+    for axis in grid[-1]:
+        axis.remove()
+    draw_key(drawn.add_subplot(grid[-1][0].get_gridspec()[-1, :]))
+    save(drawn, "rows")
+
+
+def most_readable(ranked: Tensor) -> int:
+    """The first row whose symbols nearly all are letters, but not all the same; 0 if there is none."""
+    fits = ((ranked < len(LETTERS)).float().mean(1) > 0.9) & (ranked.max(1).values > 3)
+    return int(fits.float().argmax()) if fits.any() else 0
+
+
+def buffer() -> None:
+    """A buffer before any round, and as rows pass through machine after machine."""
+    config = SyntheticUPConfig(
+        machines="lstm", entropy_range=[0.5, 1.5], context_length=128, source_batch=24, buffer_size=64, num_resets=2
+    )
+    stream, moments = SyntheticUPDataset(config), (0, 1, 4, 16)
+    drawn = figure(9, 2.9)
+    grid = drawn.subplots(2, len(moments), height_ratios=[10, 0.7])
+    for axis, moment in zip(grid[0], moments, strict=True):
+        while stream.rounds < moment:
+            stream.enrich()
+        ranked = ranks(stream.buffer.read(torch.arange(64)))
+        draw_rows(
+            axis, ranked[:, :64], "before any round" if not moment else f"after {moment} round{'s' * (moment > 1)}"
+        )
+    for axis in grid[1]:
+        axis.remove()
+    draw_key(drawn.add_subplot(grid[1][0].get_gridspec()[-1, :]))
+    save(drawn, "buffer")
+
+
+# ---- Curves ----
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def draw_arm(axis: Axes, seeds: list[list[list[float]]], name: str, color: str, words: str = "") -> None:
+    """The curves of an arm: seeds thin, their mean thick, a band from the lowest to the highest."""
+    for curve in seeds:
+        axis.plot(*zip(*curve, strict=True), color=color, linewidth=0.6, alpha=0.6)
+    places = [points[0][0] for points in zip(*seeds, strict=True)]
+    bits = [[point[1] for point in points] for points in zip(*seeds, strict=True)]
+    axis.plot(places, [mean(b) for b in bits], color=color, linewidth=2.2, label=words or name)
+    axis.fill_between(places, [min(b) for b in bits], [max(b) for b in bits], color=color, alpha=0.15, linewidth=0)
+
+
+def draw_baseline(axis: Axes, bits: float, words: str, side: str = "bottom") -> None:
+    axis.axhline(bits, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+    axis.annotate(words, (1, bits), xycoords=("axes fraction", "data"), xytext=(-3, 2 if side == "bottom" else -2),
+                  textcoords="offset points", ha="right", va=side, fontsize=8, color=FAINT)  # fmt: skip
+
+
+def compare() -> None:
+    """Arms of `compare`: bits on held-out text while real text is read."""
+    words = {
+        "text": "as much other English", "scratch": "from scratch", "one_chain": "one Markov chain",
+        "markov_fixed": "eight chains that stay", "shuffled_weights": "one chain's weights, shuffled",
+        "up": "new machines in each round",
+    }  # fmt: skip
+    drawn = figure(8, 4)
+    axis = drawn.subplots()
+    for arm, result in read("compare")["arms"].items():
+        draw_arm(axis, list(result["curves"].values()), arm, ARMS[arm], words[arm])
+    plain(axis)
+    axis.set(xlabel="bytes of real text", ylabel="bits per byte of held-out text (axis from 2.4)", ylim=(2.4, 4.4))
+    axis.xaxis.set_major_formatter(EngFormatter())
+    axis.legend(frameon=False, fontsize=9, title="before the real text (3 seeds)")
+    save(drawn, "compare")
+
+
+def transfer() -> None:
+    """What is taken of a pretrained model: bits while real text is read."""
+    texts = read("transfer")["texts"]
+    names = {"english": "English", "python": "Python source"}
+    drawn = figure(9, 3.6)
+    for axis, (text, arms) in zip(drawn.subplots(1, len(texts)), texts.items(), strict=True):
+        for arm, color in zip(arms, ("#6b7680", "#0072b2", "#e69f00", "#009e73"), strict=False):
+            draw_arm(
+                axis, list(arms[arm]["curves"].values()), arm, color, "nothing (scratch)" if arm == "scratch" else arm
+            )
+        plain(axis)
+        axis.set_title(names[text], loc="left", color=INK)
+        axis.set(xlabel="steps on real text", ylabel="bits per byte (axis from 3)", ylim=(3, 6.5))
+        axis.legend(frameon=False, fontsize=9, title="taken of the pretrained model")
+    save(drawn, "transfer")
+
+
+def zero_shot() -> None:
+    """Bits on English that was never seen, against synthetic tokens."""
+    drawn = figure(8, 3.8)
+    axis = drawn.subplots()
+    for name, words, color in (
+        ("zero_shot", "all bytes", "#0072b2"), ("zero_shot_printable", "printable bytes alone", "#d55e00"),
+    ):  # fmt: skip
+        models = sorted(read(name)["models"].values(), key=lambda model: model["synthetic_tokens"])
+        points = [(m["synthetic_tokens"], m["texts"]["english"]["bits_per_byte"]) for m in models]
+        axis.plot(*zip(*points, strict=True), "o-", color=color)
+        axis.annotate(f"rows made of {words}", points[0], xytext=(0, 8), textcoords="offset points", color=color)
+        axis.annotate(
+            f"{points[-1][1]:.2f}", points[-1], xytext=(6, 0), textcoords="offset points", color=color, va="center"
+        )
+    baselines = read("zero_shot")["models"].popitem()[1]["texts"]["english"]["baselines"]
+    draw_baseline(axis, baselines["uniform"], "uniform over 256 bytes")
+    draw_baseline(axis, baselines["counts_05"], "counting bytes")
+    draw_baseline(axis, baselines["markov_1"], "counting pairs of bytes", "top")
+    plain(axis)
+    axis.set(xscale="log", xlabel="synthetic tokens", ylabel="bits per byte of English (axis from 4)", ylim=(4, 8.3))
+    axis.xaxis.set_major_formatter(EngFormatter())
+    save(drawn, "zero_shot")
+
+
+def worth() -> None:
+    """What a small model learns about text from each family alone."""
+    arms, texts = read("families")["arms"], {"english": "English", "python": "Python source"}
+    drawn = figure(9, 0.27 * len(arms) + 1)
+    for axis, (text, title) in zip(drawn.subplots(1, 2), texts.items(), strict=True):
+        values = {arm: [seed[text] for seed in result["bits"].values()] for arm, result in arms.items()}
+        order = sorted(values, key=lambda arm: mean(values[arm]), reverse=True)
+        axis.barh(order, [mean(values[arm]) for arm in order], color="#cfe3f1", height=0.7)
+        for place, arm in enumerate(order):
+            axis.plot(values[arm], [place] * len(values[arm]), "|", color="#0072b2", markersize=7)
+            axis.annotate(f"{mean(values[arm]):.2f}", (0.1, place), va="center", fontsize=8, color=INK)
+        axis.axvline(8, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+        axis.annotate("uniform", (8, len(order) - 0.4), ha="right", fontsize=8, color=FAINT, annotation_clip=False)
+        plain(axis)
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
+        axis.set_title(title, loc="left", color=INK)
+        axis.tick_params(labelsize=8)
+        axis.set(xlim=(0, 8.4), ylim=(-0.7, len(order)))
+    drawn.supxlabel("bits per byte after 2M synthetic tokens; each stroke is a seed", fontsize=9, color=INK)
+    save(drawn, "worth")
+
+
+def growth() -> None:
+    """Seconds of a round against each of its sizes."""
+    scaling = read("benchmark")["scaling"]
+    sizes = {
+        "rows": "rows",
+        "context_length": "symbols in a row",
+        "machines": "machines",
+        "alphabet": "symbols to choose from",
+    }
+    drawn = figure(9, 2.7)
+    axes = drawn.subplots(1, len(sizes), sharey=True)
+    for axis, (size, words) in zip(axes, sizes.items(), strict=True):
+        for family, color in (("lstm", "#0072b2"), ("context_tree", "#d55e00")):
+            points = [(int(value), took) for value, took in scaling[family].get(size, {}).items()]
+            if points:
+                axis.loglog(*zip(*points, strict=True), "o-", color=color, label=family, markersize=3)
+                first, last = points[0], points[-1][0]
+                axis.loglog([first[0], last], [first[1], first[1] * last / first[0]], ":", color=color, linewidth=1)
+        plain(axis)
+        axis.set_xscale("log", base=4)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.set_xlabel(words)
+    axes[0].set_ylabel("seconds a round")
+    axes[0].legend(frameon=False, fontsize=8, title="dotted: linear", title_fontsize=8)
+    save(drawn, "growth")
+
+
+# ---- Runs that were kept ----
+
+
+def keep(folders: list[str]) -> None:
+    """Writes what runs have measured while they trained into `recipes/results/runs.json`, by the folders' names."""
+    path = RESULTS / "runs.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for folder in map(Path, folders):
+        log = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+        results = json.loads((folder / "eval_results.json").read_text(encoding="utf-8"))["texts"]
+        curves: dict[str, list[tuple[int, float]]] = {}
+        for entry in log:
+            for key in [key for key in entry if key.endswith("_bits_per_byte")]:
+                curves.setdefault(key.removeprefix("eval_").removesuffix("_bits_per_byte"), []).append(
+                    (entry["step"], round(entry[key], 4))
+                )
+        tokens = next((entry["synthetic_tokens"] for entry in reversed(log) if "synthetic_tokens" in entry), None)
+        baselines = {text: result["baselines"] for text, result in results.items()}
+        kept[folder.name] = {"synthetic_tokens": tokens, "curves": curves, "baselines": baselines}
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def kept_runs(*names: str) -> dict[str, Any] | None:
+    """The runs of these names; None where one was not kept."""
+    path = RESULTS / "runs.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not set(names) <= kept.keys():
+        print(f"left out: no {' and '.join(set(names) - kept.keys())} in recipes/results/runs.json (see --keep)")
+        return None
+    return {name: kept[name] for name in names}
+
+
+def quickstart() -> None:
+    """Bits on text that was never seen, while the quickstart pretrains."""
+    runs = kept_runs("quickstart")
+    if runs is None:
+        return
+    run = runs["quickstart"]
+    drawn = figure(9, 3.2)
+    for axis, (text, curve) in zip(drawn.subplots(1, len(run["curves"])), run["curves"].items(), strict=True):
+        per_step = run["synthetic_tokens"] / curve[-1][0]
+        points = [(step * per_step, bits) for step, bits in curve]
+        axis.plot(*zip(*points, strict=True), "o-", color="#0072b2", markersize=3)
+        draw_baseline(axis, run["baselines"][text]["uniform"], "uniform")
+        draw_baseline(axis, run["baselines"][text]["counts_05"], "counting bytes")
+        plain(axis)
+        axis.set_title(text, loc="left", color=INK)
+        axis.set(xlabel="synthetic tokens", ylabel="bits per byte", ylim=(0, None))
+        axis.xaxis.set_major_formatter(EngFormatter())
+    save(drawn, "quickstart")
+
+
+def finetune() -> None:
+    """The same real text after the quickstart's pretraining and from scratch."""
+    runs = kept_runs("quickstart-finetuned", "quickstart-scratch")
+    if runs is None:
+        return
+    drawn = figure(8, 3.6)
+    axis = drawn.subplots()
+    for (name, words), color in zip(
+        (("quickstart-finetuned", "after pretraining"), ("quickstart-scratch", "from scratch")),
+        ("#0072b2", ARMS["scratch"]), strict=True,
+    ):  # fmt: skip
+        draw_arm(axis, [runs[name]["curves"]["held_out"]], name, color, words)
+    end = runs["quickstart-scratch"]["curves"]["held_out"][-1][1]
+    draw_baseline(axis, end, "where scratch ends", "top")
+    plain(axis)
+    axis.set(xlabel="steps on real text", ylabel="bits per byte of held-out text", ylim=(0, None))
+    axis.legend(frameon=False)
+    save(drawn, "finetune")
+
+
+PICTURES: dict[str, Callable[[], None]] = {
+    "rows": rows, "buffer": buffer, "families": families, "worth": worth, "compare": compare, "transfer": transfer,
+    "zero_shot": zero_shot, "growth": growth, "quickstart": quickstart, "finetune": finetune,
+}  # fmt: skip
+
+
+def main() -> None:
+    asked = sys.argv[1:]
+    if asked[:1] == ["--keep"]:
+        keep(asked[1:])
+        return
+    if not set(asked) <= PICTURES.keys():
+        sys.exit(f"pictures are {', '.join(PICTURES)}")
+    for name in asked or PICTURES:
+        PICTURES[name]()
+        print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
