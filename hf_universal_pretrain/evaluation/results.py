@@ -101,8 +101,10 @@ def text_entry(figures: dict[str, Figures], setting: TextSetting) -> dict[str, A
         figures: from `text_figures`; what is missing stays missing.
         setting: from `text_setting`.
     """
-    parts = {name: {**figures.get(name, {}), "baselines": found} for name, found in setting.baselines.items()}
-    entry: dict[str, Any] = {**parts.pop("second_half"), **parts}
+    entry: dict[str, Any] = {
+        name: {**figures.get(name, {}), "baselines": found} for name, found in setting.baselines.items()
+    }
+    entry = {**entry.pop("second_half"), **entry}
     entry |= {"windows": setting.windows, "context_length": setting.context_length}
     if setting.tokens.lost:
         entry["lost"] = setting.tokens.lost

@@ -199,15 +199,15 @@ def honest_loss(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+def embedding_count(model: PreTrainedModel) -> int:
+    """Rows of the input embedding: the tokens that the model can read."""
+    return cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
+
+
 def positions_of(config: PreTrainedConfig) -> int | None:
     """How many tokens a model can read at once; None for no limit."""
     positions = getattr(text_part(config), "max_position_embeddings", None)
     return positions if isinstance(positions, int) and positions > 0 else None
-
-
-def embedding_count(model: PreTrainedModel) -> int:
-    """Rows of the input embedding: the tokens that the model can read."""
-    return cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
 
 
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, default_data_collator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, default_data_collator
 from transformers.trainer_utils import HubStrategy
 
 from hf_universal_pretrain.evaluation import Figures, TextSetting, measure, text_setting
@@ -21,6 +21,7 @@ from hf_universal_pretrain.runs.record import RunRecord, last_figures, probe_res
 from hf_universal_pretrain.runs.tables import probes_table, reach_line, results_table, write_results
 from hf_universal_pretrain.training.exact import ExactTrainer
 from hf_universal_pretrain.training.printing import print_evaluations_in_lines
+from hf_universal_pretrain.training.refusals import check_metric
 
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ class BitsTrainer(ExactTrainer):
     """An [`ExactTrainer`] whose evaluation is bits per byte on windows of real text.
 
     Args:
+        model: as for [`ExactTrainer`].
+        args: of the training.
         eval_windows: for each text, `(count, length)` uint8 windows (see `evaluation.cut_windows`). Metrics are
             `eval_NAME_bits_per_byte`, over the second half of each window, and kin (see `text_metrics`). Every process
             evaluates all windows.
@@ -40,12 +43,14 @@ class BitsTrainer(ExactTrainer):
         kwargs: as for [`ExactTrainer`].
     """
 
+    processing_class: PreTrainedTokenizerBase
     told: Literal["all", "printable"] = "all"
     """The tokens that the rows of training are made of, where there are no others."""
-    processing_class: PreTrainedTokenizerBase
 
     def __init__(
         self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
         *,
         eval_windows: dict[str, Tensor] | None = None,
         eval_probes: Sequence[str] = (),
@@ -59,13 +64,19 @@ class BitsTrainer(ExactTrainer):
         self.probe_windows = probe_windows
         self.started_from = started_from
         self.compare_with = compare_with or {}
-        hide_token(kwargs["args"])
+        if "eval_dataset" in kwargs:
+            raise ValueError("eval_dataset: give texts to measure as eval_windows (see evaluation.cut_windows)")
+        hide_token(args)
         kwargs.setdefault("data_collator", default_data_collator)
-        if not has_causal_loss(kwargs["model"]):
+        if not has_causal_loss(model):
             kwargs.setdefault("compute_loss_func", causal_loss)
         # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
-        super().__init__(eval_dataset=self.eval_windows or None, **kwargs)
+        super().__init__(model, args, eval_dataset=self.eval_windows or None, **kwargs)
         print_evaluations_in_lines(self)
+
+    def _validate_args(self) -> None:
+        super()._validate_args()
+        check_metric(self, self.metric_names())
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
@@ -88,6 +99,11 @@ class BitsTrainer(ExactTrainer):
         entry["figures"] = figures  # in the log alone: loggers take only numbers
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def metric_names(self) -> list[str]:
+        """What an evaluation measures that may decide which model is the best."""
+        texts = [f"eval_{name}_{what}" for name in self.eval_windows for what in ("bits_per_byte", "whole_bits")]
+        return [*texts, *(f"eval_probe_{name}_bits_per_symbol" for name in self.eval_probes)]
 
     def measure_more(self, prefix: str) -> tuple[dict[str, float], dict[str, Any] | None]:
         """What a kind of trainer measures beside texts and probes: numbers for the log, and the figures in full."""
