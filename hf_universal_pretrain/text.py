@@ -1,9 +1,11 @@
 """Real text: reading it, rows of its tokens, and what there is to measure on when no file is given."""
 
 import argparse
+import codecs
 import gzip
 import hashlib
 import pydoc_data.topics
+import re
 import sysconfig
 import zlib
 from collections.abc import Callable
@@ -11,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.models.encoding import encode
+
+
+_NAME = re.compile(r"[\w.+-]+")
 
 
 def read_text(path: str, flag: str) -> bytes:
@@ -27,9 +33,13 @@ def read_text(path: str, flag: str) -> bytes:
     """
     if path in BUILT_IN and not Path(path).exists():
         return BUILT_IN[path]()
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError(
+            f"{flag}: cannot read {path} as a text file (it is a folder, a pipe or a device): give a file"
+        )
     try:
         data = gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
-        data.decode("utf-8")
+        check_utf8(data)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"{flag}: cannot read {path} as a UTF-8 text file ({error})") from error
     if not data:
@@ -48,6 +58,10 @@ def read_named_texts(texts: list[str], flag: str) -> dict[str, bytes]:
         name, equals, path = text.partition("=")
         if not (name and equals and path) or name in named:
             raise ValueError(f"{flag} takes NAME=PATH, each name once, not {text!r}")
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{flag}: the name {name!r}: letters, digits, '.', '_', '-' and '+' only, for it stands in cards"
+            )
         named[name] = read_text(path, flag)
     return named
 
@@ -82,9 +96,17 @@ def standard_library() -> bytes:
     return b"\n\n".join(data for path in files if (data := path.read_bytes()) and _is_utf8(data))
 
 
+def check_utf8(data: bytes, piece: int = 1 << 20) -> None:
+    """Raises a UnicodeDecodeError unless the bytes are UTF-8; some at a time, for a long text's string may not fit."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(data), piece):
+        decoder.decode(data[start : start + piece])
+    decoder.decode(b"", final=True)
+
+
 def _is_utf8(data: bytes) -> bool:
     try:
-        data.decode("utf-8")
+        check_utf8(data)
     except UnicodeDecodeError:
         return False
     return True
@@ -125,7 +147,8 @@ class TokenBlocks(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, text: bytes, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-        tokens = encode(text, tokenizer)
+        # a text of some GB is kept in as little memory as its tokens need
+        tokens = encode(text, tokenizer, torch.int16 if len(tokenizer) <= 2**15 else torch.int32)
         if len(tokens) < length:
             raise ValueError(
                 f"--train_file: {len(tokens)} tokens are less than one row of {length}: give a longer text"
@@ -136,9 +159,12 @@ class TokenBlocks(Dataset[dict[str, Tensor]]):
         return len(self.blocks)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"input_ids": self.blocks[index], "labels": self.blocks[index].clone()}
+        row = self.blocks[index].long()
+        return {"input_ids": row, "labels": row.clone()}
 
     def run_settings(self) -> dict[str, Any]:
         """What decides the rows: a hash of the text in tokens, and the tokens in a row."""
-        digest = hashlib.sha256(self.blocks.numpy().tobytes()).hexdigest()[:12]
-        return {"train_text": digest, "context_length": self.blocks.shape[1]}
+        digest = hashlib.sha256()
+        for rows in self.blocks.split(4096):
+            digest.update(rows.long().numpy().tobytes())
+        return {"train_text": digest.hexdigest()[:12], "context_length": self.blocks.shape[1]}

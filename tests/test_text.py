@@ -1,13 +1,17 @@
 import gzip
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.text import (
     TokenBlocks,
+    check_utf8,
     interpreter_texts,
     read_dataset,
     read_named_texts,
@@ -34,12 +38,38 @@ def test_what_is_no_text_is_refused_by_name(content: bytes | None, tmp_path: Pat
         read_text(str(path), "--train_file")
 
 
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(ValueError, match=f"--x: cannot read {path} as a text file"):
+            read_text(str(path), "--x")
+
+
+def test_utf8_is_checked_in_pieces() -> None:
+    check_utf8("a\u20ac\U0001f600".encode(), piece=1)
+    for wrong in ("\u20ac".encode()[:2], b"ab\x80", b"\xff"):
+        with pytest.raises(UnicodeDecodeError):
+            check_utf8(wrong, piece=1)
+
+
+def test_a_long_text_takes_no_more_memory_than_it_must(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Two bytes for each token, where int64 has eight; what decides a run is as it always was."""
+    blocks = TokenBlocks(b"It was the best of times. " * 1000, tokenizer, 64)
+    assert blocks.blocks.element_size() == 2 and blocks[3]["input_ids"].dtype == torch.int64
+    known = torch.cat([blocks[i]["input_ids"] for i in range(len(blocks))])
+    digest = hashlib.sha256(known.numpy().tobytes()).hexdigest()[:12]
+    assert blocks.run_settings() == {"train_text": digest, "context_length": 64}
+
+
 def test_named_texts(tmp_path: Path) -> None:
     (tmp_path / "a=b.txt").write_text("x")
     assert read_named_texts([f"one={tmp_path}/a=b.txt"], "--t") == {"one": b"x"}
     for wrong in (["a"], ["=a"], ["a="], [f"a={tmp_path}/a=b.txt"] * 2):
         with pytest.raises(ValueError, match="--t takes NAME=PATH"):
             read_named_texts(wrong, "--t")
+    for name in ("<script>", "a|b", "a\nb", "a b"):
+        with pytest.raises(ValueError, match="--t: the name"):
+            read_named_texts([f"{name}={tmp_path}/a=b.txt"], "--t")
 
 
 def test_every_interpreter_has_english_and_python() -> None:

@@ -218,6 +218,8 @@ def main() -> None:
     with usage_errors():
         check_arguments(script)
         texts = read_named_texts(script.text, "--text")
+        if script.dataset in texts:
+            raise ValueError(f"--text: the name {script.dataset!r} is that of --dataset: give another")
         if script.dataset:
             texts[script.dataset] = read_dataset(script.dataset, script.text_column)
         subjects = {name: subject(name) for name in script.model}

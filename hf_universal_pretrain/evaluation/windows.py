@@ -17,9 +17,9 @@ def cut_windows(text: bytes, length: int, count: int, name: str = "text") -> Ten
     """
     if len(text) < length:
         raise ValueError(f"{name} has {len(text)} bytes, less than one window of {length}: give a longer text")
-    data = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     starts = torch.linspace(0, len(text) - length, min(count, len(text) - length + 1), dtype=torch.float64)
-    return data[starts.long().unsqueeze(1) + torch.arange(length)]
+    windows = b"".join(text[start : start + length] for start in starts.long().tolist())  # no copy of the whole text
+    return torch.frombuffer(bytearray(windows), dtype=torch.uint8).view(-1, length)
 
 
 def cut_each(texts: dict[str, bytes], length: int, count: int, flag: str) -> dict[str, Tensor]:

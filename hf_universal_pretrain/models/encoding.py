@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_universal_pretrain.models.tokenizers import token_bytes, tokens_of_bytes
 
 
-PIECE = 65_536  # characters in one call of a tokenizer of bytes: a whole text's encoding would fill the memory
+PIECE = 65_536  # bytes in one call of a tokenizer of bytes: a whole text's encoding would fill the memory
 
 _CONTINUATION = bytes(range(0x80, 0xC0))  # all bytes of a character but its first
 
@@ -40,12 +40,12 @@ class Encoded:
     """Bytes of the text that are not in the decoded tokens: unknown words, capitals, blanks, accents."""
 
 
-def encode(text: bytes, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """The tokens of a UTF-8 text, `(tokens,)` int64. No special token is added.
+def encode(text: bytes, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype = torch.int64) -> Tensor:
+    """The tokens of a UTF-8 text, `(tokens,)` of `dtype`. No special token is added.
 
     A tokenizer of bytes turns bytes that are no UTF-8 into tokens too; any other leaves them out.
     """
-    return _encode(text, tokenizer, tokens_of_bytes(tokenizer))
+    return _encode(text, tokenizer, tokens_of_bytes(tokenizer), dtype)
 
 
 def encode_windows(windows: Sequence[bytes], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
@@ -54,21 +54,29 @@ def encode_windows(windows: Sequence[bytes], tokenizer: PreTrainedTokenizerBase)
     return [_place(text, _encode(text, tokenizer, of_bytes), tokenizer, texts, bool(of_bytes)) for text in windows]
 
 
-def _encode(text: bytes, tokenizer: PreTrainedTokenizerBase, of_bytes: dict[int, int]) -> Tensor:
+def _encode(
+    text: bytes, tokenizer: PreTrainedTokenizerBase, of_bytes: dict[int, int], dtype: torch.dtype = torch.int64
+) -> Tensor:
     if not of_bytes:
         string = text.decode("utf-8", errors="ignore")
-        return torch.tensor(tokenizer(string, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.int64)
-    ids: list[Tensor] = []
+        return torch.tensor(tokenizer(string, add_special_tokens=False, verbose=False)["input_ids"], dtype=dtype)
+    ids, count = torch.empty(len(text), dtype=dtype), 0
+    for start in range(0, len(text), PIECE):  # a character that is cut here is cut into tokens all the same
+        piece = _ids_of_bytes(text[start : start + PIECE], tokenizer, of_bytes)
+        ids[count : count + len(piece)] = torch.tensor(piece, dtype=dtype)
+        count += len(piece)
+    return ids[:count]
+
+
+def _ids_of_bytes(text: bytes, tokenizer: PreTrainedTokenizerBase, of_bytes: dict[int, int]) -> list[int]:
+    ids: list[int] = []
     # what is no UTF-8 is decoded into surrogates, which no tokenizer takes
     for n, part in enumerate(re.split("([\udc80-\udcff]+)", text.decode("utf-8", errors="surrogateescape"))):
         if n % 2:
-            stray = part.encode("utf-8", errors="surrogateescape")
-            ids.append(torch.tensor([of_bytes[byte] for byte in stray]))
-            continue
-        for start in range(0, len(part), PIECE):
-            piece = tokenizer(part[start : start + PIECE], add_special_tokens=False, verbose=False)
-            ids.append(torch.tensor(piece["input_ids"], dtype=torch.int64))
-    return torch.cat(ids) if ids else torch.zeros(0, dtype=torch.int64)
+            ids += [of_bytes[byte] for byte in part.encode("utf-8", errors="surrogateescape")]
+        elif part:
+            ids += tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
 
 
 def _place(

@@ -267,9 +267,9 @@ def zero_shot() -> None:
         axis.annotate(
             f"{points[-1][1]:.2f}", points[-1], xytext=(6, 0), textcoords="offset points", color=color, va="center"
         )
-    baselines = read("zero_shot")["models"].popitem()[1]["texts"]["english"]["floors"]
+    baselines = read("zero_shot")["models"].popitem()[1]["texts"]["english"]["baselines"]
     draw_baseline(axis, baselines["uniform"], "uniform over 256 bytes")
-    draw_baseline(axis, baselines["kt"], "counting bytes")
+    draw_baseline(axis, baselines["counts_05"], "counting bytes")
     draw_baseline(axis, baselines["markov_1"], "counting pairs of bytes", "top")
     plain(axis)
     axis.set(xscale="log", xlabel="synthetic tokens", ylabel="bits per byte of English (axis from 4)", ylim=(4, 8.3))
@@ -344,7 +344,7 @@ def keep(folders: list[str]) -> None:
                     (entry["step"], round(entry[key], 4))
                 )
         tokens = next((entry["synthetic_tokens"] for entry in reversed(log) if "synthetic_tokens" in entry), None)
-        baselines = {text: result.get("baselines", result.get("floors")) for text, result in results.items()}
+        baselines = {text: result["baselines"] for text, result in results.items()}
         kept[folder.name] = {"synthetic_tokens": tokens, "curves": curves, "baselines": baselines}
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
@@ -371,7 +371,7 @@ def quickstart() -> None:
         points = [(step * per_step, bits) for step, bits in curve]
         axis.plot(*zip(*points, strict=True), "o-", color="#0072b2", markersize=3)
         draw_baseline(axis, run["baselines"][text]["uniform"], "uniform")
-        draw_baseline(axis, run["baselines"][text]["kt"], "counting bytes")
+        draw_baseline(axis, run["baselines"][text]["counts_05"], "counting bytes")
         plain(axis)
         axis.set_title(text, loc="left", color=INK)
         axis.set(xlabel="synthetic tokens", ylabel="bits per byte", ylim=(0, None))

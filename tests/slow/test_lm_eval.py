@@ -32,7 +32,7 @@ def model(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
     """A model that knows a little English: it gives a byte 1 to 10 bits."""
     config = build_config("gpt2", tokenizer, f"n_layer=2,n_embd=64,n_head=2,n_positions={LENGTH}")
     model = build_model(config, 0)
-    rows = TokenBlocks(interpreter_texts()["english"], tokenizer, LENGTH).blocks
+    rows = TokenBlocks(interpreter_texts()["english"], tokenizer, LENGTH).blocks.long()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(150):
         batch = rows[torch.arange(8) + 8 * step % (len(rows) - 8)]
