@@ -86,7 +86,7 @@ print(tokenizer("abc").input_ids)
     env = {**os.environ, **hub.environment(tmp_path / "other_home", token="")}
     loaded = subprocess.run([sys.executable, "-c", load], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.strip() == "[100, 101, 102, 1]"
+    assert loaded.stdout.strip() == "[100, 101, 102]"
     one, other = load_file(tmp_path / "loaded/model.safetensors"), load_file(folder / "model.safetensors")
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -112,7 +112,8 @@ def check_failed_push(done: subprocess.CompletedProcess, hub: HubServer, tmp_pat
     AutoModelForCausalLM.from_pretrained(folder)
     complete = {
         "README.md", "config.json", "curves.png", "eval_results.json", "generation_config.json", "model.safetensors",
-        "synthetic_up_config.json", "tokenizer_config.json", "trainer_state.json", "training_args.bin",
+        "synthetic_up_config.json", "tokenizer.json", "tokenizer_config.json", "trainer_state.json",
+        "training_args.bin",
     }  # fmt: skip
     assert output_files(folder).keys() == complete
     show(done)

@@ -89,7 +89,7 @@ class SyntheticUPConfig:
     entropy_range: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """In place of a temperature: lowest and highest entropy of a recurrent machine's next symbol, in bits, uniform, as
     '0.9 2.1'. The read-out of each machine is scaled so that it has it: none is dead, none is noise. '0 0': off."""
-    own_symbols_range: list[float] = field(default_factory=lambda: [32, 48])
+    own_symbols_range: list[float] = field(default_factory=lambda: [32.0, 48.0])
     """Fewest and most symbols that a recurrent machine with a set entropy writes, log-uniform; cut to the alphabet."""
     conditioning: Literal["aligned", "prefix", "none"] = "aligned"
     """How a recurrent machine reads its condition. 'aligned': symbol by symbol beside its own output; 'prefix': all of

@@ -5,7 +5,7 @@ The settings of a single family are texts such as `lstm.hidden_size=64`, and sta
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _RECURRENT = ("lstm", "gru")
 _ONE_MATRIX = ("rnn", "reservoir")
 # Each setting of the stream that families take, and the families that take it.
-REACHES: dict[str, tuple[str, ...]] = {
-    "alphabet_size": tuple(FAMILIES),
+REACHES: dict[str, Collection[str]] = {
+    "alphabet_size": FAMILIES,
     "machines_per_round": (*_RECURRENT, *_ONE_MATRIX, "transformer", "two_clocks", "markov", "nca"),
     "num_layers": _RECURRENT,
     "hidden_size": _RECURRENT,

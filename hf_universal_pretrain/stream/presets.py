@@ -14,7 +14,7 @@ POOLS = ("language@1", "language@4", "language@16")
 
 
 def warm_start(max_steps: int, batch_size: int) -> dict[str, Any]:
-    """A start for training on real text: fewer real tokens to the same loss.
+    """A start for training on real text.
 
     Random languages, first one, then 4, then 16, each for a third of the steps. The rate stays at its peak: what
     follows is more training.

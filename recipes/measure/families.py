@@ -5,7 +5,7 @@
 
 An arm is a family, a mixture, either with a band of complexity (`lstm@0.3:0.9`), or `paper` (the published recipe).
 For each arm: rows a second and the shares of dead, in band and incompressible rows, without and with the band filter;
-and for each seed the bits per byte that the quickstart's model reaches on each text after `--steps` steps
+and for each seed the bits per byte that a GPT-2 of 265k weights reaches on each text after `--steps` steps
 (`recipes/pretrain.py` in a process of its own). What the JSON already holds is not measured again, so an interrupted
 run goes on when it is started again. A picture of the table is written beside the JSON.
 """
@@ -32,6 +32,10 @@ from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.stream.figures import stream_figures
 
 
+MODEL = (
+    "n_layer=2,n_embd=128,n_head=4,n_inner=128,n_positions=256,initializer_range=0.08,resid_pdrop=0,embd_pdrop=0,"
+    "attn_pdrop=0"
+)
 RECIPES = Path(__file__).resolve().parents[1]
 
 
@@ -54,10 +58,11 @@ class ScriptArguments:
 
 
 def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
-    """Pretrains the quickstart's model and returns its bits per byte on each text."""
+    """Pretrains a small GPT-2 and returns its bits per byte on each text."""
     with tempfile.TemporaryDirectory() as folder:
         data = data_settings(arm)
         flags = [f"--preset={'paper' if arm == 'paper' else 'zero_shot'}"]
+        flags += [f"--config_overrides={MODEL}", "--context_length=256"]
         flags += [f"--machines={data.machines}", f"--complexity={data.complexity}"]
         flags += [f"--max_steps={script.steps}", f"--seed={seed}", f"--stream_seed={seed}", f"--output_dir={folder}"]
         flags += ["--lr_scheduler_kwargs", json.dumps({"num_decay_steps": int(0.3 * script.steps)})]
@@ -67,7 +72,7 @@ def train(arm: str, seed: int, script: ScriptArguments) -> dict[str, float]:
             sys.executable,
             RECIPES / "pretrain.py",
             "--config",
-            RECIPES / "configs" / "quickstart.yaml",
+            RECIPES / "configs" / "zero_shot.yaml",
             *flags,
         ]
         done = subprocess.run(command, capture_output=True, text=True, env=environment(1))
@@ -120,7 +125,7 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.is_file() else {"arms": {}}
     results |= {
         "command": mask_command(["recipes/measure/families.py", *sys.argv[1:]]),
-        "model": "recipes/configs/quickstart.yaml", "tokens": script.steps * 8 * 256, "band": script.band,
+        "model": f"gpt2, {MODEL}", "tokens": script.steps * 8 * 256, "band": script.band,
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
     }  # fmt: skip
 

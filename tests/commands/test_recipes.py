@@ -110,8 +110,9 @@ def test_paper_preset_follows_the_batch(run_recipe, tmp_path: Path) -> None:
 
 
 def test_every_configuration_file_is_accepted(run_recipe, tmp_path: Path) -> None:
-    """Those of pretrain.py; compare.py has files of its own."""
-    for path in sorted((ROOT / "recipes" / "configs").glob("[!c]*.yaml")):
+    """Those of pretrain.py: those of compare.py have arms."""
+    files = sorted((ROOT / "recipes" / "configs").glob("*.yaml"))
+    for path in (path for path in files if "\narms:" not in path.read_text()):
         done = run_recipe(
             "pretrain.py", "--config", str(path), "--dry_run", "--use_cpu", "--bf16", "false", cwd=tmp_path
         )

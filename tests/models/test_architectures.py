@@ -29,7 +29,7 @@ def examine(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("name", NAMED)
 def test_an_architecture_pretrains_saves_and_loads(name: str, examine, tmp_path) -> None:
     """Builds, trains 3 steps, saves, loads; logits equal and the first logged loss ln V, or it raises."""
-    result = examine.pretrain(examine.build_tiny(name, examine.NEEDS.get(name)), str(tmp_path))
+    result, _ = examine.pretrain(examine.build_tiny(name, examine.NEEDS.get(name)), str(tmp_path))
     assert result["parameters"] < 1_000_000
     assert TABLE[name]["status"] == ("needs a flag" if name in examine.NEEDS else "works")
     assert TABLE[name]["class"] == result["class"]

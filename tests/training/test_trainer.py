@@ -121,7 +121,8 @@ def test_output_folder_is_complete_and_loads_without_this_package(make_trainer, 
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {
         "README.md", "_run.json", "checkpoint-3", "checkpoint-6", "config.json", "curves.png", "eval_results.json",
-        "generation_config.json", "model.safetensors", "synthetic_up_config.json", "tokenizer_config.json",
+        "generation_config.json", "model.safetensors", "synthetic_up_config.json", "tokenizer.json",
+        "tokenizer_config.json",
         "trainer_state.json", "training_args.bin",
     }  # fmt: skip
     checkpoint = {path.name for path in (tmp_path / "checkpoint-6").iterdir()}
