@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import psutil
@@ -46,6 +47,15 @@ def hub_errors() -> Iterator[None]:
         yield
     except HubUnavailable as error:
         _exit(str(error), 1)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: str | Path) -> Iterator[None]:
+    """Turns a file that cannot be written or read into one line (no traceback) and exit status 1."""
+    try:
+        yield
+    except OSError as error:
+        _exit(f"cannot write to {folder}: {first_line(error)}. Make room; the same command goes on", 1)
 
 
 def push_model(trainer: Trainer) -> None:

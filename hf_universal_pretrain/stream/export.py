@@ -177,16 +177,26 @@ def _end_with_the_parent() -> None:
 
 
 def _write_shard(shard: int, rows: int) -> float:
-    """Writes one shard and returns this process's peak memory in MB."""
+    """Writes one shard, or nothing, and returns this process's peak memory in MB."""
+    path = _export.path(shard)
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        _write_rows(shard, rows, unfinished)
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)  # where a disk is full, it takes room
+        raise
+    return _peak_mb()
+
+
+def _write_rows(shard: int, rows: int, path: Path) -> None:
     config = _export.config
     stream = SyntheticUPDataset(config, _export.tokenizer, rank=shard)
     schema = row_features(config, _export.tokenizer).arrow_schema
     schema = schema.with_metadata({**schema.metadata, _METADATA: json.dumps(_export.settings()).encode()})
     item = schema.field("input_ids").type.value_type
     group = max(1, GROUP_BYTES // (config.context_length * item.bit_width // 8))
-    path = _export.path(shard)
-    unfinished = path.with_suffix(".unfinished")
-    with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         parts: list[list[np.ndarray]] = []  # of each part the tokens, and the labels if they are asked for
         for part in draw_rows(stream, rows):
             parts.append(
@@ -203,8 +213,6 @@ def _write_shard(shard: int, rows: int) -> float:
                 parts.clear()
             with _counter.get_lock():
                 _counter.value += made
-    unfinished.replace(path)
-    return _peak_mb()
 
 
 def _peak_mb() -> float:
