@@ -41,10 +41,15 @@ from hf_universal_pretrain.models.build import build_model, check_fits, load_mod
 from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.models.overrides import text_part
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.reading import check_file_can_be_written
 from hf_universal_pretrain.runs.curves import plot_runs
-from hf_universal_pretrain.runs.history import synthetic_tokens
+from hf_universal_pretrain.runs.history import read_state, synthetic_tokens
+from hf_universal_pretrain.runs.settings import at_least
 from hf_universal_pretrain.runs.tables import FLOORS, JUDGED, probes_table, reach_table, texts_table
 from hf_universal_pretrain.text import interpreter_texts, read_dataset, read_named_texts
+
+
+SHORTEST = 16  # bytes in a window: probes need some to say something
 
 
 @dataclass
@@ -85,7 +90,7 @@ def default_length(configs: list[PreTrainedConfig]) -> int:
 def tokens_of(model: str) -> int:
     """The synthetic tokens that a model or checkpoint was trained on; 0 if nothing tells."""
     path = find_file(model, "trainer_state.json")
-    return synthetic_tokens(json.loads(path.read_text(encoding="utf-8"))) if path else 0
+    return synthetic_tokens(read_state(path)) if path else 0
 
 
 def token_rows(windows: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
@@ -101,6 +106,10 @@ def main() -> None:
     with usage_errors(), hub_errors():
         if min(script.windows, script.probe_windows, script.batch_size) < 1:
             raise ValueError("--windows, --probe_windows and --batch_size must be at least 1")
+        if script.context_length is not None:
+            at_least(SHORTEST, "context_length", script.context_length)
+        if script.json:
+            check_file_can_be_written(Path(script.json), "--json")
         texts = read_named_texts(script.text, "--text")
         if script.dataset:
             texts[script.dataset] = read_dataset(script.dataset, script.text_column)

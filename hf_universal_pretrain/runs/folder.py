@@ -23,6 +23,7 @@ from hf_universal_pretrain.runs.checkpoints import (
     was_cut_off,
     write_json,
 )
+from hf_universal_pretrain.runs.history import read_state
 from hf_universal_pretrain.runs.settings import LENGTH, changes, run_length
 
 
@@ -76,6 +77,7 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
     if checkpoint is not None:
         marker = read_marker(checkpoint)
         told = _refuse_changes(where, marker["settings"], settings)
+        _check_state(where, checkpoint, marker)
         if marker["step"] > settings["max_steps"] > 0:
             raise ValueError(
                 f"--max_steps: {checkpoint} is at step {marker['step']} already: give at least as many steps, or "
@@ -141,6 +143,19 @@ def _newest_of_this_run(folder: Path, settings: dict[str, Any]) -> Path | None:
             "from its weights, in another --output_dir"
         )
     return checkpoint
+
+
+def _check_state(where: str, checkpoint: Path, marker: dict[str, Any]) -> None:
+    """Refuses a state that the Trainer could not go on from: it reads it after much else."""
+    if "trainer_state.json" not in marker["files"]:
+        return
+    try:
+        step = read_state(checkpoint / "trainer_state.json")["global_step"]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}: give another checkpoint, or another --output_dir") from error
+    if step != marker["step"]:
+        told = f"{checkpoint} is at step {step}, and its marker says {marker['step']}"
+        raise ValueError(f"{where}: {told}: give another checkpoint, or another --output_dir")
 
 
 def _refuse_another_run(folder: Path) -> None:

@@ -31,10 +31,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.models.tokenizers import usable_tokens
 from hf_universal_pretrain.stream.alphabet import Alphabet
 from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.stream.dataset import SyntheticUPDataset, row_features
+from hf_universal_pretrain.stream.sizes import check_stream
 
 
 GROUP_BYTES = 8_000_000  # of a row group, uncompressed: what a writer holds in memory
@@ -55,6 +57,7 @@ class Export:
         for name in ("rows", "rows_per_shard"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        check_stream(self.config)
         # refuses an alphabet that the tokenizer is too small for, before any process is started
         Alphabet(self.config.alphabet, self.config.alphabet_size, self._usable_tokens)
 
@@ -90,8 +93,14 @@ class Export:
         """
         wanted, missing, mine = self.shards, dict(self.shards), json.loads(json.dumps(self.settings()))
         for path in sorted((self.folder / "data").glob("train-*.parquet")):
-            there = pq.read_metadata(path)
-            theirs = json.loads((there.metadata or {}).get(_METADATA, b"{}"))
+            try:
+                there = pq.read_metadata(path)
+                theirs = dict(json.loads((there.metadata or {}).get(_METADATA, b"{}")))
+            except (OSError, ValueError, TypeError) as error:  # pyarrow's own errors are among these
+                raise ValueError(
+                    f"--output: {path} is no shard that can be read ({first_line(error)}): delete it, or give another "
+                    "folder"
+                ) from error
             # a shard from before a setting was there had that setting's default
             told = differences({**SyntheticUPConfig().to_dict(), **theirs}, mine)
             if told:

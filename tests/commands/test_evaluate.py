@@ -9,6 +9,7 @@ import pytest
 
 from hf_universal_pretrain.commands import evaluate
 from tests.commands.test_recipes import TINY
+from tests.conftest import once
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_one_model_has_the_contracts_json(run_recipe, tmp_path: Path, monkeypatc
         (["--text", "x"], "--text takes NAME=PATH"),
         (["--model", "nowhere"], "--model"),
     ):
-        monkeypatch.setattr("sys.argv", ["evaluate.py", *common, "--json", "f.json", *wrong])
+        monkeypatch.setattr("sys.argv", ["evaluate.py", *once([*common, "--json", "f.json", *wrong])])
         with pytest.raises(SystemExit) as stopped:
             evaluate.main()
         assert stopped.value.code == 2 and told in capsys.readouterr().err
