@@ -1,8 +1,7 @@
-"""Files from outside: those that are files and can be written, YAML and JSON that stay as small as they look."""
+"""Reading what others wrote: files that are files, YAML and JSON that stay as small as they look."""
 
 import json
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +35,6 @@ def check_is_file(path: str | Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
         raise ValueError(f"it is {kind}")
-
-
-def check_file_can_be_written(path: Path, flag: str) -> None:
-    """Refuses a file that could not be written at the end of a long work.
-
-    Raises:
-        ValueError: names `flag`.
-    """
-    nearest = next(folder for folder in path.parents if folder.exists() or folder.is_symlink())
-    try:
-        if path.exists():
-            check_is_file(path)
-        tempfile.TemporaryFile(dir=nearest).close()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{flag}: cannot write {path} ({reason}): give another file") from error
 
 
 def load_yaml(text: str) -> Any:

@@ -252,4 +252,4 @@ def _serve_in_turns(
             for _ in range(stream.rounds_due()):
                 stream.enrich()
             row = dict(zip(("input_ids", "labels"), stream.draw(1), strict=True))
-            yield {name: row[name][0].cpu().numpy() for name in columns}
+            yield {name: row[name][0].tolist() for name in columns}  # collators take lists of plain integers

@@ -4,13 +4,13 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, default_data_collator
 from transformers.trainer_utils import HubStrategy
 
-from hf_universal_pretrain.evaluation import Figures, measure
+from hf_universal_pretrain.evaluation import Figures, TextSetting, measure, text_setting
 from hf_universal_pretrain.hub import claim_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
 from hf_universal_pretrain.models.cost import training_flops_per_token
@@ -20,6 +20,7 @@ from hf_universal_pretrain.runs.model_card import write_model_card
 from hf_universal_pretrain.runs.record import RunRecord, last_figures, probe_results, text_results
 from hf_universal_pretrain.runs.tables import probes_table, reach_line, results_table, write_results
 from hf_universal_pretrain.training.exact import ExactTrainer
+from hf_universal_pretrain.training.printing import print_evaluations_in_lines
 from hf_universal_pretrain.training.refusals import check_metric
 
 
@@ -43,6 +44,8 @@ class BitsTrainer(ExactTrainer):
     """
 
     processing_class: PreTrainedTokenizerBase
+    told: Literal["all", "printable"] = "all"
+    """The tokens that the rows of training are made of, where there are no others."""
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class BitsTrainer(ExactTrainer):
             kwargs.setdefault("compute_loss_func", causal_loss)
         # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
         super().__init__(model, args, eval_dataset=self.eval_windows or None, **kwargs)
+        print_evaluations_in_lines(self)
 
     def _validate_args(self) -> None:
         super()._validate_args()
@@ -143,12 +147,16 @@ class BitsTrainer(ExactTrainer):
             tokens_per_step=self.tokens_at(1),
             steps=self.state.global_step,
             history=log,
-            texts=text_results(log, self.eval_windows),
+            texts=text_results(log, self.text_settings()),
             probes=probe_results(log, self.context_length, self.probe_windows),
             reach=last_figures(log, "reach"),
             started_from=self.started_from,
             compare_with=self.compare_with,
         )
+
+    def text_settings(self) -> dict[str, TextSetting]:
+        """What the figures of each text are told with."""
+        return {name: text_setting(cut, self.processing_class, self.told) for name, cut in self.eval_windows.items()}
 
     def finish(self) -> None:
         """Leaves a complete output folder: model, tokenizer, state, results, card and curves; prints the table.
@@ -165,7 +173,7 @@ class BitsTrainer(ExactTrainer):
             self.save_state()
             if self.is_world_process_zero():
                 record = self.record()
-                write_results(record.texts, record.probes, record.folder, record.reach)
+                write_results(record.texts, record.probes, record.folder, record.context_length, record.reach)
                 write_model_card(record)
                 write_run_file(record.folder, self.settings, finished_at=record.steps)
         if self.is_world_process_zero():

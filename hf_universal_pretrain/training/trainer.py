@@ -65,6 +65,7 @@ class UPTrainer(BitsTrainer):
             callbacks=[BufferEnrichmentCallback(), *(callbacks or [])],
             **kwargs,
         )
+        self.told = train_dataset.config.tokens
         self.held_out: dict[int, torch.Tensor] = {}  # rows that are not trained on, of the stage that is measured
         device = self.args.device if self.args.device.type == "cuda" else torch.device("cpu")
         rank, world_size = self.args.process_index, self.args.world_size

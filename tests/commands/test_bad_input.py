@@ -305,14 +305,13 @@ DATASET = {
 
 # ---- evaluate.py, export_dataset.py and compare.py with these ----
 OTHERS = {
-    "figures into a folder": ("evaluate.py", ["--model", "run", "--json", "used"], "--json: cannot write used"),
-    "figures below a file": ("evaluate.py", ["--model", "run", "--json", "short.txt/f"], "--json: cannot write"),
-    "figures into a pipe": ("evaluate.py", ["--model", "run", "--json", "pipe"], "--json: cannot write pipe"),
+    "figures into a folder": ("evaluate.py", ["--model", "run", "--json", "used"], "--json: used is a folder"),
+    "figures below a file": ("evaluate.py", ["--model", "run", "--json", "short.txt/f"], "--json: short.txt is a file"),
+    "figures into a pipe": ("evaluate.py", ["--model", "run", "--json", "pipe"], "--json: pipe is a pipe"),
     "figures where none can be": ("evaluate.py", ["--model", "run", "--json", "/proc/f/f"], "--json: cannot write"),
     "windows of four": ("evaluate.py", ["--model", "run", "--context_length", "4"], "--context_length must be at"),
     "windows of nothing": ("evaluate.py", ["--model", "run", "--context_length", "0"], "--context_length must be at"),
     "windows of less": ("evaluate.py", ["--model", "run", "--context_length=-5"], "--context_length must be at least"),
-    "state of another thing": ("evaluate.py", ["--model", "state_of_zeros"], "is not the state of a run"),
     "evaluated without a weight": ("evaluate.py", ["--model", "lacks_one"], "has no values for 1 weights"),
     "shard is a folder": ("export_dataset.py", ["--output", "shard_folder", *EXPORT], "is no shard that can be read"),
     "shard is text": ("export_dataset.py", ["--output", "shard_text", *EXPORT], "is no shard that can be read"),

@@ -4,7 +4,13 @@ import zlib
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
+from transformers import (
+    DataCollatorForLanguageModeling,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.machines import FAMILIES, Band
@@ -291,3 +297,15 @@ def test_stock_trainer_takes_the_stream(
     )
     Trainer(model=make_model(), args=args, train_dataset=dataset).train()
     assert dataset.rows_served >= 24 and dataset.rounds == 2 + (dataset.rows_served - 1) // 8
+
+
+@pytest.mark.parametrize("collator", [default_data_collator, None])
+def test_to_hf_yields_what_collators_take(collator, small_data: SyntheticUPConfig, tokenizer) -> None:
+    """Lists of plain integers; the stock collators refuse numpy's."""
+    collator = collator or DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    config = dataclasses.replace(small_data, machines="procedural")
+    rows = list(SyntheticUPDataset(config, tokenizer).to_hf().take(2))
+    assert all(type(token) is int for row in rows for column in row.values() for token in column)
+    batch = collator(rows)
+    assert batch["input_ids"].shape == batch["labels"].shape == (2, 32)
+    assert batch["input_ids"].dtype == torch.int64
