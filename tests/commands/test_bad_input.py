@@ -306,7 +306,7 @@ DATASET = {
 # ---- evaluate.py, export_dataset.py and compare.py with these ----
 OTHERS = {
     "figures into a folder": ("evaluate.py", ["--model", "run", "--json", "used"], "--json: used is a folder"),
-    "figures below a file": ("evaluate.py", ["--model", "run", "--json", "short.txt/f"], "--json: short.txt is a file"),
+    "figures below a file": ("evaluate.py", ["--model", "run", "--json", "short.txt/f"], "short.txt is a file"),
     "figures into a pipe": ("evaluate.py", ["--model", "run", "--json", "pipe"], "--json: pipe is a pipe"),
     "figures where none can be": ("evaluate.py", ["--model", "run", "--json", "/proc/f/f"], "--json: cannot write"),
     "windows of four": ("evaluate.py", ["--model", "run", "--context_length", "4"], "--context_length must be at"),
