@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "_run.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_OF_A_MODEL = ("trainer_state.json", "config.json", "tokenizer.json")  # which a run writes over
 
 
 def write_run_file(folder: str | Path, settings: dict[str, Any], finished_at: int | None = None) -> None:
@@ -160,7 +161,7 @@ def _check_state(where: str, checkpoint: Path, marker: dict[str, Any]) -> None:
 
 
 def _refuse_another_run(folder: Path) -> None:
-    if _weights_in(folder) or (folder / "trainer_state.json").exists() or checkpoints(folder):
+    if _weights_in(folder) or any((folder / name).exists() for name in _OF_A_MODEL) or checkpoints(folder):
         raise ValueError(f"--output_dir: {folder} holds another run: choose another folder, or delete this one")
 
 

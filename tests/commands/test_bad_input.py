@@ -131,6 +131,8 @@ PRETRAIN = {
     "output links to nothing": (["--output_dir", "dangling"], "--output_dir: dangling is a link to nothing"),
     "output cannot be written": (["--output_dir", "/proc/none/out"], "--output_dir: cannot write to /proc"),
     "output holds another run": (["--output_dir", "used"], "--output_dir: used holds another run"),
+    "output holds another model's configuration": (["--output_dir", "config_list"],
+                                                   "--output_dir: config_list holds another run"),
     "output holds foreign checkpoints": (["--output_dir", "foreign"], "--output_dir: foreign holds another run"),
     "resume from nothing": (["--resume_from_checkpoint", "used"], "--resume_from_checkpoint: used is not a complete"),
     # numbers, schedules and metrics that transformers refuses in the middle of a run, or never
