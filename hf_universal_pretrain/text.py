@@ -19,9 +19,12 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.limits import GB, memory
 from hf_universal_pretrain.models.encoding import encode
+from hf_universal_pretrain.reading import check_is_file
 
 
+_COPIES = 12  # bytes of memory that a byte of text takes while it is read and made tokens, and some to spare
 _NAME = re.compile(r"[\w.+-]+")
 
 
@@ -29,16 +32,18 @@ def read_text(path: str, flag: str) -> bytes:
     """Reads a text file, unpacking `.gz`; or, where there is no such file, one of `BUILT_IN` by its name.
 
     Raises:
-        ValueError: if it is missing, unreadable, empty or not UTF-8; the message names `flag`.
+        ValueError: if it is missing, no file, unreadable, empty, not UTF-8 or too large for this machine's memory; the
+            message names `flag`.
     """
     if path in BUILT_IN and not Path(path).exists():
         return BUILT_IN[path]()
-    if Path(path).exists() and not Path(path).is_file():
-        raise ValueError(
-            f"{flag}: cannot read {path} as a text file (it is a folder, a pipe or a device): give a file"
-        )
     try:
-        data = gzip.decompress(Path(path).read_bytes()) if path.endswith(".gz") else Path(path).read_bytes()
+        check_is_file(path)
+        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+            most = memory() // _COPIES
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"it has more than {most / GB:.1f} GB, too much for this machine's memory: cut it")
         check_utf8(data)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"{flag}: cannot read {path} as a UTF-8 text file ({error})") from error

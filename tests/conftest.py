@@ -10,7 +10,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import subprocess  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
@@ -89,12 +89,22 @@ def make_trainer(
     return make
 
 
+def once(flags: Sequence[str]) -> list[str]:
+    """Of a flag that stands there twice the last, as tests add theirs to common ones: commands refuse the first."""
+    parts: list[list[str]] = []
+    for word in flags:
+        if word.startswith("--") or not parts:
+            parts.append([])
+        parts[-1].append(word)
+    return [word for part in {part[0].partition("=")[0]: part for part in parts}.values() for word in part]
+
+
 @pytest.fixture
 def run_recipe() -> Callable[..., subprocess.CompletedProcess]:
     """Runs a recipe in a process of its own, as a user does."""
 
     def run(recipe: str, *flags: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / "recipes" / recipe), *flags]
+        command = [sys.executable, str(ROOT / "recipes" / recipe), *once(flags)]
         return subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=cwd, env={**os.environ, **env})
 
     return run

@@ -23,7 +23,7 @@ from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.health import dead_share
 from hf_universal_pretrain.training.interrupts import StopOnSignal
 from tests.commands.test_bad_input import RUN, TUNE
-from tests.conftest import ROOT
+from tests.conftest import ROOT, once
 
 
 class At(TrainerCallback):
@@ -48,7 +48,7 @@ def same_weights(one: Path, other: Path) -> bool:
 
 def recipe(name: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Runs a recipe in this process and returns its exit status."""
-    monkeypatch.setattr("sys.argv", [name, "--use_cpu", *flags])
+    monkeypatch.setattr("sys.argv", [name, *once(["--use_cpu", *flags])])
     monkeypatch.syspath_prepend(ROOT / "recipes")
     try:
         importlib.import_module(name.removesuffix(".py")).main()
@@ -90,7 +90,7 @@ def test_stopped_by_ctrl_c_as_a_user_sees_it(tmp_path: Path) -> None:
     secret = "hf_this_is_secret"
     flags = ["--max_steps", "1000000", "--save_steps", "1000000", "--output_dir", "out", "--hub_token", secret]
     flags += ["--disable_tqdm", "true", "--logging_steps", "1"]
-    command = [sys.executable, str(ROOT / "recipes" / "pretrain.py"), *RUN, *flags, "--use_cpu"]
+    command = [sys.executable, str(ROOT / "recipes" / "pretrain.py"), *once([*RUN, *flags, "--use_cpu"])]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     run = subprocess.Popen(command, cwd=tmp_path, **pipes)
     while "loss" not in run.stdout.readline():
@@ -105,7 +105,7 @@ def test_stopped_by_ctrl_c_as_a_user_sees_it(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 10 and not any(secret.encode() in path.read_bytes() for path in files)
     reached = int(newest_complete(tmp_path / "out").name.split("-")[1])
-    longer = f"{lines[1]} --max_steps {reached + 2}"
+    longer = lines[1].replace("--max_steps 1000000", f"--max_steps {reached + 2}")
     done = subprocess.run(longer, shell=True, cwd=tmp_path, timeout=100, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"Going on from out/checkpoint-{reached}" in done.stderr

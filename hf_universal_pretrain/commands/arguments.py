@@ -2,17 +2,18 @@
 
 import difflib
 import json
+import math
 import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from hf_universal_pretrain.commands.endings import exit_with_usage_error, usage_errors
 from hf_universal_pretrain.commands.help import help_text
+from hf_universal_pretrain.reading import check_is_file, load_json, load_yaml
 
 
 class _Parser(HfArgumentParser):
@@ -49,6 +50,7 @@ def parse_args(
         first.add_argument("-h", "--help", nargs="?", const="some")
         looked_at = first.parse_known_args(argv)[0]
         flags, emptied = _flags_from_yaml(config_file(looked_at.config), parser) if looked_at.config else ([], {})
+        _check_given_once(argv)
         words = [*flags, *argv]
         required = _waive_required(parser) if looked_at.help else []
         asked = parser.parse_known_args(words)[0]
@@ -58,7 +60,11 @@ def parse_args(
         if looked_at.help:
             print(help_text(parser, dataclasses, description, required, everything=looked_at.help == "all"))
             raise SystemExit(0)
-        *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+        try:
+            *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+        except OverflowError as error:
+            endless = [name for name, value in vars(asked).items() if isinstance(value, float) and math.isinf(value)]
+            raise ValueError(f"--{', --'.join(endless)} must be finite ({error})") from error
     return tuple(parsed)
 
 
@@ -88,13 +94,23 @@ def _waive_required(parser: ArgumentParser) -> list[Action]:
     return required
 
 
+def _check_given_once(argv: Sequence[str]) -> None:
+    """argparse takes the last value of a flag, and says nothing of the others."""
+    names = [word.partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"--{twice[2:]} is given twice: leave out one (a flag that takes several values is given once)"
+        )
+
+
 def _check_json(asked: Namespace) -> None:
     """transformers reads these flags too, but does not say which of them is broken."""
     for name in TrainingArguments._VALID_DICT_FIELDS:
         value = getattr(asked, name, None)
         if isinstance(value, str) and value.startswith("{"):
             try:
-                json.loads(value)
+                load_json(value)
             except ValueError as error:
                 raise ValueError(f"--{name}: {value} is no JSON ({error})") from error
 
@@ -107,9 +123,9 @@ def _flags_from_yaml(path: Path, parser: ArgumentParser) -> tuple[list[str], dic
     """
     known = {action.dest for action in parser._actions}
     try:
-        with open(path, encoding="utf-8") as file:
-            settings = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        check_is_file(path)
+        settings = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ValueError(f"--config: cannot read {path} as YAML ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"--config: {path} must hold flags and their values, as in 'max_steps: 1000'")

@@ -20,7 +20,7 @@ FLAGS_FILE, LOG_FILE = "flags.json", "run.log"
 
 
 def start(
-    folder: Path, command: str, flags: dict[str, Any], threads: int, extra: tuple[str, ...] = ()
+    folder: Path, command: str, flags: dict[str, Any], threads: int, extra: dict[str, Any] | None = None
 ) -> "subprocess.Popen[bytes]":
     """Starts a command of this package with `--output_dir FOLDER`, which saves a checkpoint and ends if this process
     dies.
@@ -30,11 +30,11 @@ def start(
         command: `pretrain`, `finetune`, ...
         flags: by name, without dashes.
         threads: on a CPU.
-        extra: further words, which `flags.json` does not have.
+        extra: further flags, which `flags.json` does not have.
     """
     (folder / FLAGS_FILE).write_text(json.dumps(told(flags), indent=1) + "\n", encoding="utf-8")
-    called = [sys.executable, "-m", "hf_universal_pretrain", command, "--output_dir", str(folder)]
-    called += [*words(flags), *extra]
+    called = [sys.executable, "-m", "hf_universal_pretrain", command]
+    called += words({**flags, "output_dir": folder, **(extra or {})})
     env = {**environment(threads), PARENT: str(os.getpid())}
     if flags.get("hub_token"):
         env["HF_TOKEN"] = str(flags["hub_token"])

@@ -37,7 +37,7 @@ import torch
 from tqdm import tqdm
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import usage_errors
+from hf_universal_pretrain.commands.endings import disk_errors, usage_errors
 from hf_universal_pretrain.commands.experiment import METRIC, Experiment, ScriptArguments
 from hf_universal_pretrain.masking import mask_command, mask_values
 from hf_universal_pretrain.runs.comparison import (
@@ -88,7 +88,8 @@ def main() -> None:
     if script.dry_run:
         print(f"{len(chosen)} arms ({', '.join(chosen)}), {runs_an_arm} runs of real-text training each")
         return
-    with tqdm(total=len(chosen) * runs_an_arm, desc="Real-text runs", unit="run") as bar:
+    total = len(chosen) * runs_an_arm
+    with disk_errors(script.output_dir), tqdm(total=total, desc="Real-text runs", unit="run") as bar:
         experiment = Experiment(script, bar)
         with usage_errors():
             experiment.prepare()

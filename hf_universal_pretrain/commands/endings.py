@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import psutil
@@ -43,6 +44,15 @@ def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
     if from_any or os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"{os.path.basename(sys.argv[0])}: {kind}{mask(message)}", file=sys.stderr, flush=True)
     raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: str | Path) -> Iterator[None]:
+    """Turns a file that cannot be written or read into one line (no traceback) and exit status 1."""
+    try:
+        yield
+    except OSError as error:
+        _exit(f"cannot write to {folder}: {first_line(error)}. Make room; the same command goes on", 1)
 
 
 def push_model(trainer: Trainer) -> None:

@@ -121,6 +121,8 @@ def check_arguments(script: ScriptArguments) -> None:
     if script.json:
         if Path(script.json).is_dir():
             raise ValueError(f"--json: {script.json} is a folder: give a file")
+        if Path(script.json).exists() and not Path(script.json).is_file():
+            raise ValueError(f"--json: {script.json} is a pipe or a device: give a file")
         check_can_be_written(Path(script.json).parent, "--json")
 
 

@@ -19,6 +19,7 @@ from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
+from hf_universal_pretrain.reading import load_json
 from hf_universal_pretrain.runs.comparison import (
     Run,
     read_curve,
@@ -29,7 +30,7 @@ from hf_universal_pretrain.text import deal_out, read_text
 
 METRIC = "eval_held_out_bits_per_byte"
 ARM_NAME = re.compile(r"\w[\w.-]*")
-GO_ON = ("--resume_from_checkpoint", "auto", "--disable_tqdm", "true")
+GO_ON = {"resume_from_checkpoint": "auto", "disable_tqdm": True}
 ARM_KEYS = {"pretrain", "text", "weights_of", "shuffle_weights", "model", "finetune"}
 
 
@@ -85,8 +86,8 @@ class ScriptArguments:
         mappings: dict[str, dict[str, Any]] = {}
         for name in ("arms", "pretrain", "finetune"):
             try:
-                value = json.loads(getattr(self, name))
-            except json.JSONDecodeError as error:
+                value = load_json(getattr(self, name))
+            except ValueError as error:
                 raise ValueError(f"--{name} must be a mapping (in YAML or JSON): {error}") from error
             if not isinstance(value, dict):
                 raise ValueError(f"--{name} must be a mapping, not {value!r}")

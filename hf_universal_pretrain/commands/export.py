@@ -18,7 +18,7 @@ from huggingface_hub import HfApi
 
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import usage_errors
+from hf_universal_pretrain.commands.endings import disk_errors, usage_errors
 from hf_universal_pretrain.hub import NOT_PUSHED, claim_repository, published_readme, push_or_explain
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.data_card import write_data_card
@@ -73,11 +73,12 @@ def main() -> None:
 
     # ---- Writing ----
     try:
-        done = export.write(script.num_proc)
+        with disk_errors(script.output):
+            done = export.write(script.num_proc)
+            write_data_card(export, script.tokenizer, script.push_to_hub, done)
     except KeyboardInterrupt:
         print("Stopped. Finished shards are kept: the same command goes on with the others.")
         raise SystemExit(1) from None
-    write_data_card(export, script.tokenizer, script.push_to_hub, done)
     pace = done["rows"] / done["seconds"]
     print(
         f"{done['rows']:,} rows written in {done['seconds']:.1f} s by {done['processes']} processes: {pace:,.0f} "

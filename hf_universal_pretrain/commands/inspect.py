@@ -26,6 +26,7 @@ from hf_universal_pretrain.commands.endings import usage_errors
 from hf_universal_pretrain.machines import Band
 from hf_universal_pretrain.stream.figures import RowFigures, buffer_figures, plot_buffer, plot_row_figures, summary
 from hf_universal_pretrain.stream.presets import PRESETS, settings_of
+from hf_universal_pretrain.stream.sizes import check_stream
 
 
 @dataclass
@@ -102,6 +103,7 @@ def main() -> None:
         folder = Path(script.output_dir)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--output_dir: {folder} is a file")
+        check_stream(data)
     folder.mkdir(parents=True, exist_ok=True)
 
     streams = {data.machines: data}

@@ -44,7 +44,8 @@ class ScriptArguments:
     """Instead of --model: folder or Hub id of a model to go on from. Its weights, its tokenizer and, if this recipe
     made it, its data's settings are taken, with the next stream_seed (new rows)."""
     config_overrides: str | None = None
-    """Changes to the model's configuration, as in n_layer=4,n_embd=128."""
+    """Changes to the model's configuration, as in n_layer=4,n_embd=128; lists and mappings as JSON, parts by dots
+    (rope_parameters.rope_theta=1e6). What follows from what is changed is worked out anew."""
     tokenizer: str = "byte"
     """'byte' (256 bytes and 3 special tokens), a folder or a Hub id."""
     pad_vocab_multiple_of: int = 1

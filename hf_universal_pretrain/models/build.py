@@ -2,9 +2,11 @@
 
 import contextlib
 import difflib
+import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -19,9 +21,15 @@ from transformers import (
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils import logging as transformers_logging
 
 from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.hub import find_file
+from hf_universal_pretrain.limits import TooLarge
 from hf_universal_pretrain.models.overrides import override, text_part
+from hf_universal_pretrain.models.restore import indexed_files
+from hf_universal_pretrain.models.sizes import check_counts, check_size
 from hf_universal_pretrain.models.tokenizers import needs_its_code
 
 
@@ -46,7 +54,10 @@ def read_config(name: str, trust_remote_code: bool = False) -> PreTrainedConfig:
                 "Hub id with a config.json"
             ) from error
     try:
+        check_counts(PreTrainedConfig.get_config_dict(name)[0], "--model")
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except TooLarge:
+        raise
     except Exception as error:  # whatever a file that is no configuration leads to
         near = difflib.get_close_matches(name, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, 1)
         hint = f"did you mean {near[0]!r}?" if near else "give an architecture such as 'gpt2', a folder or a Hub id"
@@ -135,8 +146,12 @@ def build_model(
         trust_remote_code: lets code run that comes with the configuration.
 
     Raises:
-        ValueError: if the configuration does not fit itself (say, a width that the heads do not divide).
+        ValueError: if the configuration does not fit itself (say, a width that the heads do not divide), or is of a
+            model that does not fit into memory.
     """
+    if not empty:
+        check_counts(config.to_dict(), "--model")
+        check_size(build_model(config, seed, empty=True, trust_remote_code=trust_remote_code), "--model")
     with torch.random.fork_rng(), torch.device("meta") if empty else contextlib.nullcontext():
         torch.manual_seed(seed)
         try:
@@ -161,13 +176,28 @@ def load_model(directory: str, flag: str = "--model", trust_remote_code: bool = 
         ValueError: if there is no model, or its weights hold NaN or infinite values; the message names `flag`.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
-        )
+        check_counts(PreTrainedConfig.get_config_dict(directory)[0], flag)
+        index = find_file(directory, SAFE_WEIGHTS_INDEX_NAME)
+        if index is not None:
+            indexed_files(index)  # or an index may name a pickle, which would be loaded
+        with _without_reports():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )  # fmt: skip
+    except TooLarge:
+        raise
     except Exception as error:  # a broken file is reported by a library in Rust, with errors of its own
         raise ValueError(
             needs_its_code(error, flag, directory) or f"{flag}: no model at {directory!r} ({first_line(error)})"
         ) from error
+    model: PreTrainedModel = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{flag}: {directory!r} has no values for {len(missing)} weights of the model "
+            f"({missing[0]}): give the folder of a whole model"
+        )
     name = not_finite(model)
     if name is not None:
         raise ValueError(
@@ -175,6 +205,17 @@ def load_model(directory: str, flag: str = "--model", trust_remote_code: bool = 
             "training diverged"
         )
     return honest_loss(model)
+
+
+@contextlib.contextmanager
+def _without_reports() -> Iterator[None]:
+    """What the library says of weights that do not fit, in many lines, is told in one."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 @torch.no_grad()

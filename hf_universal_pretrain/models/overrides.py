@@ -20,6 +20,9 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from hf_universal_pretrain.limits import TooLarge
+from hf_universal_pretrain.models.sizes import check_counts
+
 
 FORM = 'the form is n_layer=2,n_embd=128 (lists as JSON: layer_types=["full_attention","conv"])'
 _BOOLEANS = {"true": True, "yes": True, "y": True, "1": True, "false": False, "no": False, "n": False, "0": False}
@@ -41,7 +44,10 @@ def override(config: PreTrainedConfig, overrides: str) -> PreTrainedConfig:
         changes: dict[str, Any] = {}
         for name, text in _split(overrides):
             _put(changes, config, _path(config, name), text)
+        check_counts(changes, "--config_overrides")
         return remake(config, changes)
+    except TooLarge:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, StrictDataclassError) as error:
         said = " ".join(str(error).split())[:300]
         raise ValueError(f"--config_overrides {overrides!r}: {said}; {FORM}") from error

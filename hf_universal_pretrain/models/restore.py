@@ -71,6 +71,15 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if not index.is_file():
         raise FileNotFoundError(f"no {SAFE_WEIGHTS_NAME}")
+    return [folder / name for name in indexed_files(index)]
+
+
+def indexed_files(index: Path) -> list[str]:
+    """The names of the safetensors files that an index of weights names.
+
+    Raises:
+        ValueError: if it is no such index, or names anything but safetensors files beside it.
+    """
     try:
         names = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -78,7 +87,7 @@ def weight_files(folder: Path) -> list[Path]:
     for name in sorted(names):
         if not name.endswith(".safetensors") or Path(name).name != name:
             raise ValueError(f"{index.name} names {name!r}; only safetensors files beside it are read")
-    return [folder / name for name in sorted(names)]
+    return sorted(names)
 
 
 def _read(model: PreTrainedModel, files: list[Path]) -> tuple[dict[str, torch.Tensor], list[str]]:

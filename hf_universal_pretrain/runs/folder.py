@@ -23,6 +23,7 @@ from hf_universal_pretrain.runs.checkpoints import (
     was_cut_off,
     write_json,
 )
+from hf_universal_pretrain.runs.history import read_state
 from hf_universal_pretrain.runs.settings import LENGTH, changes, run_length
 
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "_run.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_OF_A_MODEL = ("trainer_state.json", "config.json", "tokenizer.json")  # which a run writes over
 
 
 def write_run_file(folder: str | Path, settings: dict[str, Any], finished_at: int | None = None) -> None:
@@ -76,6 +78,7 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
     if checkpoint is not None:
         marker = read_marker(checkpoint)
         told = _refuse_changes(where, marker["settings"], settings)
+        _check_state(where, checkpoint, marker)
         if marker["step"] > settings["max_steps"] > 0:
             raise ValueError(
                 f"--max_steps: {checkpoint} is at step {marker['step']} already: give at least as many steps, or "
@@ -144,8 +147,21 @@ def _newest_of_this_run(folder: Path, settings: dict[str, Any]) -> Path | None:
     return checkpoint
 
 
+def _check_state(where: str, checkpoint: Path, marker: dict[str, Any]) -> None:
+    """Refuses a state that the Trainer could not go on from: it reads it after much else."""
+    if "trainer_state.json" not in marker["files"]:
+        return
+    try:
+        step = read_state(checkpoint / "trainer_state.json")["global_step"]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}: give another checkpoint, or another --output_dir") from error
+    if step != marker["step"]:
+        told = f"{checkpoint} is at step {step}, and its marker says {marker['step']}"
+        raise ValueError(f"{where}: {told}: give another checkpoint, or another --output_dir")
+
+
 def _refuse_another_run(folder: Path) -> None:
-    if _weights_in(folder) or (folder / "trainer_state.json").exists() or checkpoints(folder):
+    if _weights_in(folder) or any((folder / name).exists() for name in _OF_A_MODEL) or checkpoints(folder):
         raise ValueError(f"--output_dir: {folder} holds another run: choose another folder, or delete this one")
 
 

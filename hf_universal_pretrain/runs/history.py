@@ -1,8 +1,30 @@
 """Reading the log of a run: its history, wall time, and the synthetic tokens it has seen."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from transformers import TrainerState
+
+from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.reading import load_json
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `trainer_state.json` says: at least `global_step`, a whole number, and `log_history`, mappings that each
+    have a `step`.
+
+    Raises:
+        ValueError: if the file is not that.
+    """
+    try:
+        state = load_json(path.read_text(encoding="utf-8"))
+        step, history = state["global_step"], state["log_history"]
+        if not isinstance(step, int) or step < 0 or not all(isinstance(entry["step"], int) for entry in history):
+            raise ValueError("its steps are no whole numbers")
+        TrainerState.load_from_json(str(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not the state of a run ({first_line(error)})") from error
+    return dict(state)
 
 
 def read_history(run: str | Path) -> list[dict[str, Any]]:
@@ -15,11 +37,10 @@ def read_history(run: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"--compare_with: {run} is not the folder of a run (no trainer_state.json in it)")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["log_history"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"--compare_with: {path} is not the state of a run ({type(error).__name__}: {error})"
-        ) from error
+        history: list[dict[str, Any]] = read_state(path)["log_history"]
+    except ValueError as error:
+        raise ValueError(f"--compare_with: {error}") from error
+    return history
 
 
 def wall_seconds(history: list[dict[str, Any]]) -> float:
@@ -32,5 +53,5 @@ def synthetic_tokens(state: dict[str, Any]) -> int:
 
     Worked out from the last log line that tells, which may be some steps back.
     """
-    logged = [entry for entry in state["log_history"] if entry.get("synthetic_tokens")]
-    return logged[-1]["synthetic_tokens"] // logged[-1]["step"] * state["global_step"] if logged else 0
+    logged = [entry for entry in state["log_history"] if entry.get("synthetic_tokens") and entry["step"]]
+    return int(logged[-1]["synthetic_tokens"] // logged[-1]["step"] * state["global_step"]) if logged else 0

@@ -1,10 +1,10 @@
 """What the files beside a model's weights, in a folder or on the Hub, tell of its training."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from hf_universal_pretrain.hub import find_file
+from hf_universal_pretrain.reading import load_json
 from hf_universal_pretrain.runs.checkpoints import MARKER
 from hf_universal_pretrain.runs.history import synthetic_tokens
 from hf_universal_pretrain.runs.tables import RESULTS_FILE
@@ -40,7 +40,7 @@ def _read(model: str, filename: str, path: Sequence[str]) -> Any:
     """A value in a JSON file; None if there is no such model, file or value."""
     try:
         file = find_file(model, filename)
-        value: Any = json.loads(file.read_text(encoding="utf-8")) if file else None
+        value: Any = load_json(file.read_text(encoding="utf-8")) if file else None
         for key in path:
             value = value[key]
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -10,8 +11,13 @@ from typing import Any
 import yaml
 from huggingface_hub import CardData, RepoCard
 
+from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.reading import check_is_file
+
 
 logger = logging.getLogger(__name__)
+
+LARGEST = 1_000_000  # bytes; a card has some thousands
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Our part of a card: the metadata (in YAML comments) and the text (in HTML comments), each with a digest of itself.
@@ -46,7 +52,7 @@ def write_card(folder: str | Path, fresh: str, published: str | None = None) -> 
     """Writes `README.md` into a folder.
 
     Of a card that is there already, only what stands between this package's markers is rewritten, and that only as
-    long as nobody has edited it there; a README without them is left as it is.
+    long as nobody has edited it there; a README without them, or that is no text, is left as it is.
 
     Args:
         folder: of the model or data set.
@@ -55,10 +61,28 @@ def write_card(folder: str | Path, fresh: str, published: str | None = None) -> 
             the one in the folder has been edited too.
     """
     path = Path(folder) / "README.md"
-    old = path.read_text(encoding="utf-8") if path.exists() else None
+    try:
+        old = _read_card(path)
+    except (OSError, ValueError) as error:
+        logger.warning(f"{path} is no card ({first_line(error)}): it is left as it is, and no card is written.")
+        return
     if published is not None and (old is None or _others_text(old) == _others_text(fresh)):
         old = published
     path.write_text(fresh if old is None else _refresh(old, fresh), encoding="utf-8")
+
+
+def _read_card(path: Path) -> str | None:
+    """A card that is there, if one is.
+
+    Raises:
+        OSError, ValueError: if it is something that nobody would write for a card.
+    """
+    if not os.path.lexists(path):
+        return None
+    check_is_file(path)
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"it has more than {LARGEST:,} bytes")
+    return path.read_text(encoding="utf-8")
 
 
 def yaml_lines(settings: dict[str, Any]) -> str:

@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
 from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.machines import Band
+from hf_universal_pretrain.reading import load_json, load_yaml
 from hf_universal_pretrain.stream import presets
 from hf_universal_pretrain.stream.families import build_family, check_runs, family_texts, read_family_settings
 from hf_universal_pretrain.stream.presets import PRESETS
@@ -206,9 +205,9 @@ class SyntheticUPConfig:
         starts, stages = [0], [self]
         for entry in self.curriculum:
             try:
-                stage = dict(yaml.safe_load(entry) if isinstance(entry, str) else entry)
+                stage = dict(load_yaml(entry) if isinstance(entry, str) else entry)
                 at = stage.pop("at")
-            except (yaml.YAMLError, TypeError, ValueError, KeyError) as error:
+            except (TypeError, ValueError, KeyError) as error:
                 raise ValueError(
                     f"curriculum: each stage must be a mapping such as {{at: 2000, machines: lstm}}, not {entry!r}"
                 ) from error
@@ -302,7 +301,7 @@ class SyntheticUPConfig:
             raise ValueError(f"there is no {DATA_CONFIG_NAME} in the folder or Hub repository {str(name)!r}")
         what, known = f"{path} is not a configuration of synthetic data", {f.name for f in dataclasses.fields(cls)}
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = load_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{what}: it is no JSON ({error})") from error
         if not isinstance(settings, dict):

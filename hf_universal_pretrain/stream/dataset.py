@@ -19,6 +19,7 @@ from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.stream.families import build_family
 from hf_universal_pretrain.stream.mixture import Mixture, Read
 from hf_universal_pretrain.stream.shares import family_of
+from hf_universal_pretrain.stream.sizes import check_stream
 
 
 STATE_VERSION = 4
@@ -54,7 +55,8 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
             batch of every `world_size` of them. [`UPTrainer`] sets it. None: yields every row.
 
     Raises:
-        ValueError: if the tokenizer has fewer usable tokens than the alphabet has symbols.
+        ValueError: if the tokenizer has fewer usable tokens than the alphabet has symbols, or the settings need more
+            memory or time than there is.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        check_stream(config, device)
         self.config = config
         self.tokenizer = tokenizer
         tokens = list(range(config.alphabet_size)) if tokenizer is None else usable_tokens(tokenizer, config.tokens)

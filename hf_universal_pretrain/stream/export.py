@@ -31,10 +31,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.models.tokenizers import usable_tokens
 from hf_universal_pretrain.stream.alphabet import Alphabet
 from hf_universal_pretrain.stream.config import SyntheticUPConfig, differences
 from hf_universal_pretrain.stream.dataset import SyntheticUPDataset, row_features
+from hf_universal_pretrain.stream.sizes import check_stream
 
 
 PART_ROWS = 256  # drawn at once: with a permuted alphabet each takes room for a number a token of the vocabulary
@@ -56,6 +58,7 @@ class Export:
         for name in ("rows", "rows_per_shard"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        check_stream(self.config)
         # refuses an alphabet that the tokenizer is too small for, before any process is started
         Alphabet(self.config.alphabet, self.config.alphabet_size, self._usable_tokens)
 
@@ -91,8 +94,14 @@ class Export:
         """
         wanted, missing, mine = self.shards, dict(self.shards), json.loads(json.dumps(self.settings()))
         for path in sorted((self.folder / "data").glob("train-*.parquet")):
-            there = pq.read_metadata(path)
-            theirs = json.loads((there.metadata or {}).get(_METADATA, b"{}"))
+            try:
+                there = pq.read_metadata(path)
+                theirs = dict(json.loads((there.metadata or {}).get(_METADATA, b"{}")))
+            except (OSError, ValueError, TypeError) as error:  # pyarrow's own errors are among these
+                raise ValueError(
+                    f"--output: {path} is no shard that can be read ({first_line(error)}): delete it, or give another "
+                    "folder"
+                ) from error
             # a shard from before a setting was there had that setting's default
             told = differences({**SyntheticUPConfig().to_dict(), **theirs}, mine)
             if told:
@@ -183,16 +192,26 @@ def _end_with_the_parent() -> None:
 
 
 def _write_shard(shard: int, rows: int) -> float:
-    """Writes one shard and returns this process's peak memory in MB."""
+    """Writes one shard, or nothing, and returns this process's peak memory in MB."""
+    path = _export.path(shard)
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        _write_rows(shard, rows, unfinished)
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)  # where a disk is full, it takes room
+        raise
+    return _peak_mb()
+
+
+def _write_rows(shard: int, rows: int, path: Path) -> None:
     config = _export.config
     stream = SyntheticUPDataset(config, _export.tokenizer, rank=shard)
     schema = row_features(config, _export.tokenizer).arrow_schema
     schema = schema.with_metadata({**schema.metadata, _METADATA: json.dumps(_export.settings()).encode()})
     item = schema.field("input_ids").type.value_type
     group = max(1, GROUP_BYTES // (config.context_length * item.bit_width // 8))
-    path = _export.path(shard)
-    unfinished = path.with_suffix(".unfinished")
-    with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         parts: list[list[np.ndarray]] = []  # of each part the tokens, and the labels if they are asked for
         for part in draw_rows(stream, rows):
             parts.append(
@@ -209,8 +228,6 @@ def _write_shard(shard: int, rows: int) -> float:
                 parts.clear()
             with _counter.get_lock():
                 _counter.value += made
-    unfinished.replace(path)
-    return _peak_mb()
 
 
 def _peak_mb() -> float:

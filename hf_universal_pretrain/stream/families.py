@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import torch
-import yaml
 
 from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.machines import FAMILIES, MachineFamily
 from hf_universal_pretrain.machines.base import symbols_of
+from hf_universal_pretrain.reading import load_yaml
 
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def family_texts(given: Any) -> list[str]:
     for item in [given] if isinstance(given, Mapping) else given if isinstance(given, (list, tuple)) else [None]:
         if isinstance(item, str) and item.strip().startswith("{"):
             try:
-                item = yaml.safe_load(item)
-            except yaml.YAMLError:
+                item = load_yaml(item)
+            except ValueError:
                 item = None
         if isinstance(item, Mapping):
             for key, value in item.items():

@@ -1,9 +1,13 @@
 """What optimizers, schedules and evaluations refuse in the middle of a run, found out before anything is written."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+from transformers.trainer_utils import SchedulerType
 
 from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback
@@ -26,6 +30,7 @@ def check_optimizer(trainer: Trainer, callbacks: Iterable[TrainerCallback] = ())
     try:
         optimizer: torch.optim.Optimizer = trainer.create_optimizer()
         flags = "--lr_scheduler_type, --lr_scheduler_kwargs, --warmup_steps"
+        _check_schedule(trainer.args)
         trainer.create_scheduler(max(1, trainer.args.max_steps), optimizer)
     except Exception as error:  # whatever one of some forty optimizers says
         raise ValueError(f"{flags}: these settings do not go together ({first_line(error)})") from error
@@ -34,6 +39,15 @@ def check_optimizer(trainer: Trainer, callbacks: Iterable[TrainerCallback] = ())
     for callback in callbacks:
         if isinstance(callback, KeepOptimizerCallback):
             callback.moments(optimizer)
+
+
+def _check_schedule(args: TrainingArguments) -> None:
+    """Some schedules take what they do not know, and leave it out."""
+    kind = SchedulerType(args.lr_scheduler_type)
+    takes = inspect.signature(cast(Callable[..., Any], TYPE_TO_SCHEDULER_FUNCTION[kind])).parameters
+    unknown = [name for name in args.lr_scheduler_kwargs or {} if name not in takes]
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        raise ValueError(f"{kind.value} knows no {unknown[0]}")
 
 
 def check_metric(trainer: Trainer, measured: Iterable[str]) -> None:

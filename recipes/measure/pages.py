@@ -215,9 +215,11 @@ def architectures() -> str:
     """The table of recipes/results/architectures.json."""
     found = json.loads((ROOT / "recipes" / "results" / "architectures.json").read_text(encoding="utf-8"))
     counts, entries = found["counts"], found["architectures"]
+    inexact = [f"`{n}` ({e['resume']})" for n, e in entries.items() if e.get("resumes_exactly") is False]
     told = (
         f"Of the {len(entries)} names of transformers {found['transformers']}, **{counts['works']} work, "
-        f"{counts['needs a flag']} need a flag, {counts['cannot']} cannot, {counts['fails']} break a promise.**"
+        f"{counts['needs a flag']} need a flag, {counts['cannot']} cannot, {counts['fails']} break a promise.** "
+        f"{counts['resumes exactly']} resume exactly{'; not ' if inexact else ''}{', '.join(inexact)}."
     )
     parts = [told, ""]
     flags = [[f"`{n}`", f"`{e['flag']}`"] for n, e in entries.items() if e["status"] == "needs a flag"]

@@ -3,18 +3,22 @@
 All run in this process, since the imports are most of the time; `test_a_process_of_its_own` runs some for real.
 """
 
+import gzip
 import importlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import ROOT
+from hf_universal_pretrain.runs.checkpoints import mark_complete, read_marker
+from tests.conftest import ROOT, once
 
 
 TINY = [
@@ -24,6 +28,9 @@ TINY = [
 ]  # fmt: skip
 RUN = [*TINY, "--max_steps", "4", "--save_steps", "2", "--eval_strategy", "no", "--eval_on_start", "false"]
 TUNE = ["--model", "run", "--context_length", "32", "--max_steps", "2"]
+
+EXPORT = ["--rows", "64", "--context_length", "32", "--num_proc", "1"]
+COMPARE = ["--output_dir", "compared", "--train_file", "long.txt", "--context_length", "32"]
 
 # ---- Flags and YAML: pretrain.py with TINY and these ----
 PRETRAIN = {
@@ -124,8 +131,75 @@ PRETRAIN = {
     "output links to nothing": (["--output_dir", "dangling"], "--output_dir: dangling is a link to nothing"),
     "output cannot be written": (["--output_dir", "/proc/none/out"], "--output_dir: cannot write to /proc"),
     "output holds another run": (["--output_dir", "used"], "--output_dir: used holds another run"),
+    "output holds another model's configuration": (["--output_dir", "config_list"],
+                                                   "--output_dir: config_list holds another run"),
     "output holds foreign checkpoints": (["--output_dir", "foreign"], "--output_dir: foreign holds another run"),
     "resume from nothing": (["--resume_from_checkpoint", "used"], "--resume_from_checkpoint: used is not a complete"),
+    # numbers, schedules and metrics that transformers refuses in the middle of a run, or never
+    "warm-up is NaN": (["--warmup_steps", "nan"], "--warmup_steps must be a number from 0 on, not nan"),
+    "warm-up is infinite": (["--warmup_steps", "inf"], "--warmup_steps must be a number from 0 on, not inf"),
+    "decay is NaN": (["--weight_decay", "nan"], "--weight_decay must be a number from 0 on"),
+    "decay is negative": (["--weight_decay=-0.1"], "--weight_decay must be a number from 0 on"),
+    "first beta out of range": (["--adam_beta1", "1"], "--adam_beta1 must be a number from 0 to below 1"),
+    "second beta out of range": (["--adam_beta2", "1.5"], "--adam_beta2 must be a number from 0 to below 1"),
+    "epsilon is negative": (["--adam_epsilon=-1"], "--adam_epsilon must be a number from 0 on"),
+    "smoothing is NaN": (["--label_smoothing_factor", "nan"], "--label_smoothing_factor must be a number"),
+    "all is smoothing": (["--label_smoothing_factor", "1"], "--label_smoothing_factor must be a number"),
+    "clipping at NaN": (["--max_grad_norm", "nan"], "--max_grad_norm must be a number from 0 on"),
+    "noise is NaN": (["--neftune_noise_alpha", "nan"], "--neftune_noise_alpha must be a number from 0 on"),
+    "logging at NaN": (["--logging_steps", "nan"], "--logging_steps"),
+    "saving at infinity": (["--save_steps", "inf"], "--save_steps must be finite"),
+    "schedule's settings are unknown": (["--lr_scheduler_kwargs", '{"slope": 1}'], "--lr_scheduler_kwargs"),
+    "schedule's settings are missing": (["--lr_scheduler_type", "cosine_with_min_lr"], "--lr_scheduler_kwargs"),
+    "schedule's settings are nested too deep": (["--lr_scheduler_kwargs", '{"a": ' * 9000], "lr_scheduler_kwargs"),
+    "optimizer's settings are none": (["--optim_args", "much"], "--optim"),
+    "optimizer that is not installed": (["--optim", "adamw_bnb_8bit"], "--optim"),
+    "metric that is not measured": (["--metric_for_best_model", "accuracy"], "there will be no eval_accuracy"),
+    "best model by a loss that is not measured": (
+        ["--load_best_model_at_end", "--eval_strategy", "steps", "--eval_steps", "2", "--save_steps", "2"],
+        "--metric_for_best_model: there will be no eval_loss; what is measured is eval_english_bits_per_byte"),
+    "plateau of a loss that is not measured": (["--lr_scheduler_type", "reduce_lr_on_plateau"], "no eval_loss"),
+    # more than there is
+    "more layers than can be made": (["--config_overrides", "n_layer=1000000000"], "n_layer is 1,000,000,000"),
+    "layers of many types": (["--model", "qwen3", "--config_overrides", "num_hidden_layers=1000000000"],
+                             "num_hidden_layers is 1,000,000,000, more than 1,000"),
+    "wider than memory": (["--config_overrides", "n_embd=4000000,n_head=1"], "GB in float32, four times that"),
+    "folder with more layers than can be made": (["--model", "config_deep"], "num_hidden_layers is 1,000,000,000"),
+    "folder wider than memory": (["--model", "config_wide", "--config_overrides", "num_hidden_layers=2"],
+                                 "--model: a model of"),
+    "folder nested too deep": (["--model", "config_nested"], "--model: no model at 'config_nested'"),
+    "buffer larger than memory": (["--buffer_size", "2000000000000"], "the buffer takes"),
+    "buffer of a number that is none": (["--buffer_size", "1" + "0" * 400], "buffer_size is larger than 1e+13"),
+    "round larger than memory": (["--buffer_size", "20000000000", "--source_batch", "20000000000"], "takes"),
+    "machines larger than memory": (["--machines", "lstm", "--hidden_size", "10000000"], "the machines of lstm take"),
+    "machines of too many layers": (["--machines", "lstm", "--num_layers", "1000000000"], "the machines of lstm take"),
+    "machines of a stage larger than memory": (
+        ["--curriculum", "{at: 9, machines: lstm}", "--hidden_size", "10000000"], "the machines of lstm take"),
+    "burn-in without end": (["--burn_in_rounds", "1000000000000"], "before the first row would never come to an end"),
+    "curriculum nested too deep": (["--curriculum", "{at: " * 3000], "curriculum: each stage must be a mapping"),
+    "curriculum says a thing twice": (["--curriculum", "{at: 1, at: 2, machines: lstm}"],
+                                      "curriculum: each stage must be a mapping"),
+    # files that are none, or larger than they look
+    "text is a pipe": (["--eval_text", "a=pipe"], "--eval_text: cannot read pipe as a UTF-8 text file (it is a pipe)"),
+    "text is a device": (["--eval_text", "a=/dev/zero"], "(it is a device or a socket)"),
+    "text is another device": (["--eval_text", "a=/dev/stdin"], "--eval_text: cannot read /dev/stdin"),
+    "text's package is a bomb": (["--eval_text", "a=bomb.txt.gz"], "too much for this machine's memory"),
+    "yaml is a pipe": (["--config", "./pipe"], "--config: cannot read pipe as YAML (it is a pipe)"),
+    "yaml is a device": (["--config", "/dev/zero"], "--config: cannot read /dev/zero"),
+    "yaml says a thing twice": (["--config", "twice.yaml"], "key 'max_steps' is given twice"),
+    "yaml laughs a billion times": (["--config", "laughs.yaml"], "more than 100,000 values"),
+    "yaml is nested too deep": (["--config", "deep.yaml"], "--config: cannot read deep.yaml"),
+    "yaml refers to itself": (["--config", "itself.yaml"], "--config: cannot read itself.yaml"),
+    "flag given twice": (["--seed", "1", "--max-steps", "9", "--max_steps=8"], "--max_steps is given twice"),
+    "text flag given twice": (["--eval_text", "a=long.txt", "--eval-text", "b=long.txt"], "--eval_text is given"),
+    "override given twice": (["--config_overrides", "n_layer=1,n_layer=2"], "n_layer is given twice"),
+    "override that others undo": (["--model", "qwen3", "--config_overrides", "num_hidden_layers=2,sliding_window=8"],
+                                  "sliding_window would be None because of other settings"),
+    "a list that is cut off": (["--model", "qwen3", "--config_overrides", 'layer_types=["full'], "layer_types"),
+    "layers and their types differ": (
+        ["--model", "qwen3", "--config_overrides", 'num_hidden_layers=2,layer_types=["full_attention"]'],
+        "must be equal to the number of `layer_types`"),
+    "token in a mistyped flag": (["--hub_tokn", "hf_" + "x" * 34], "'--hub_tokn', '***'"),
     "push without a name": (["--push_to_hub", "--hub_model_id", "a/b/c"], "--hub_model_id: 'a/b/c' is not a name"),
 }  # fmt: skip
 
@@ -137,6 +211,14 @@ WARM_START = {
     "weights are cut off": ("cut", "--warm_start: no model at 'cut'"),
     "weights are text": ("text_weights", "--warm_start: no model at 'text_weights'"),
     "weights of another size": ("other_size", "--warm_start: no model at 'other_size'"),
+    "weights are a pickle under another name": ("index_pickle", "names 'weights.bin'"),
+    "index leads elsewhere": ("index_elsewhere", "names '../run/model.safetensors'"),
+    "index is a list": ("index_list", "model.safetensors.index.json is no index of weights"),
+    "weights lack one": ("lacks_one", "has no values for 1 weights of the model (transformer.h.0.mlp.c_fc.weight)"),
+    "vocabulary does not fit the weights": ("other_vocabulary", "--warm_start: no model at 'other_vocabulary'"),
+    "model of more layers than can be made": ("deep_model", "n_layer is 1,000,000,000"),
+    "data's settings are nested too deep": ("data_deep", "data_deep/synthetic_up_config.json is not"),
+    "data's buffer is larger than memory": ("data_large", "the buffer takes"),
     "data's settings are no JSON": ("data_broken", "data_broken/synthetic_up_config.json is not"),
     "data's settings are a list": ("data_list", "data_list/synthetic_up_config.json is not"),
     "data's settings are binary": ("data_binary", "data_binary/synthetic_up_config.json is not"),
@@ -169,6 +251,14 @@ GO_ON = {
                                                 "synthetic_stream_0.pt is not what was written"),
     "a marker that is no JSON": (["--resume_from_checkpoint", "going_marker/checkpoint-4"], 2, "unreadable complete"),
     "a run's file that is no JSON": (["--output_dir", "going_run_file"], 2, "cannot read going_run_file/_run.json"),
+    "a state that is empty": (["--output_dir", "going_state_empty"], 2,
+                              "going_state_empty/checkpoint-4/trainer_state.json is not the state of a run"),
+    "a state that is a list": (["--output_dir", "going_state_list"], 2,
+                               "trainer_state.json is not the state of a run"),
+    "a state of strings": (["--output_dir", "going_state_words"], 2,
+                           "trainer_state.json is not the state of a run"),
+    "a state that is not the checkpoint's": (["--output_dir", "going_state_zeros"], 2,
+                                             "is at step 0, and its marker says 4"),
     "a finished run": (["--output_dir", "run"], 0, "The run in run is finished (at step 4): nothing to do."),
     "a finished run, changed": (["--output_dir", "run", "--seed", "1"], 2, "seed (was 42, now 1)"),
 }  # fmt: skip
@@ -198,6 +288,14 @@ FINETUNE = {
                                     "--early_stopping_patience needs evaluations"),
     "compared with nothing": (["--compare_with", "used"], "--compare_with: used is not the folder of a run"),
     "compared with a broken state": (["--compare_with", "state_broken"], "is not the state of a run"),
+    "compared with a state of zeros": (["--compare_with", "state_zeros"], "is not the state of a run"),
+    "compared with a state of words": (["--compare_with", "state_words"], "is not the state of a run"),
+    "compared with a pipe": (["--compare_with", "state_pipe"], "--compare_with: state_pipe is not the folder"),
+    "training text is a pipe": (["--train_file", "pipe"], "--train_file: cannot read pipe"),
+    "training text is a bomb": (["--train_file", "bomb.txt.gz"], "too much for this machine's memory"),
+    "moments of another optimizer": (["--keep_optimizer", "--optim", "adafactor"], "goes with --optim adamw_torch"),
+    "tuned by a metric that is not measured": (["--metric_for_best_model", "loss", "--eval_steps", "1"],
+                                               "there will be no eval_loss"),
     "tuned output holds another run": (["--output_dir", "used"], "--output_dir: used holds another run"),
 }  # fmt: skip
 DATASET = {
@@ -205,6 +303,27 @@ DATASET = {
     "data set missing": (["--dataset", "none/such"], "--dataset: cannot read column 'text'"),
     "data set without the column": (["--dataset", "table"], "--dataset: cannot read column 'text' of split 'train'"),
 }
+
+
+# ---- evaluate.py, export_dataset.py and compare.py with these ----
+OTHERS = {
+    "figures into a folder": ("evaluate.py", ["--model", "run", "--json", "used"], "--json: used is a folder"),
+    "figures below a file": ("evaluate.py", ["--model", "run", "--json", "short.txt/f"], "short.txt is a file"),
+    "figures into a pipe": ("evaluate.py", ["--model", "run", "--json", "pipe"], "--json: pipe is a pipe"),
+    "figures where none can be": ("evaluate.py", ["--model", "run", "--json", "/proc/f/f"], "--json: cannot write"),
+    "windows of four": ("evaluate.py", ["--model", "run", "--context_length", "4"], "--context_length must be at"),
+    "windows of nothing": ("evaluate.py", ["--model", "run", "--context_length", "0"], "--context_length must be at"),
+    "windows of less": ("evaluate.py", ["--model", "run", "--context_length=-5"], "--context_length must be at least"),
+    "evaluated without a weight": ("evaluate.py", ["--model", "lacks_one"], "has no values for 1 weights"),
+    "shard is a folder": ("export_dataset.py", ["--output", "shard_folder", *EXPORT], "is no shard that can be read"),
+    "shard is text": ("export_dataset.py", ["--output", "shard_text", *EXPORT], "is no shard that can be read"),
+    "export larger than memory": (
+        "export_dataset.py", ["--output", "new", *EXPORT, "--buffer_size", "2000000000000"], "the buffer takes"),
+    "pictures of more than memory": (
+        "inspect_data.py", ["--output_dir", "new", "--buffer_size", "2000000000000"], "the buffer takes"),
+    "arm that leaves the folder": ("compare.py", [*COMPARE, "--arms", '{"scratch": {}, "../x": {}}'], "'../x' is no"),
+    "arms nested too deep": ("compare.py", [*COMPARE, "--arms", '{"a":' * 9000], "--arms must be a mapping"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +334,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "empty.txt": "", "short.txt": "short", "long.txt": "It was the best of times. " * 200, "short.txt.gz": "short",
         "typo.yaml": "model: gpt2\nmachine: lstm\n", "list.yaml": "- model\n", "broken.yaml": "model: [\n",
         "value.yaml": "max_steps: soon\n", "key.yaml": "3: 4\n", "nul.yaml": 'eval_text: ["a=b\\0c"]\n',
+        "twice.yaml": "max_steps: 4\nseed: 1\nmax_steps: 5\n", "deep.yaml": "eval_text: " + "[" * 5000,
+        "laughs.yaml": "a: &a [ha]\n" + "".join(
+            f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in pairwise("abcdefghi")
+        ), "itself.yaml": "eval_text: &a [*a]\n",
         "code.yaml": "model: !!python/object/apply:os.system [touch ran]\n",
     }.items():  # fmt: skip
         (folder / name).write_text(content)
@@ -222,16 +345,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "latin1.txt").write_bytes("Où est la bibliothèque ? ".encode("latin-1") * 40)
     (folder / "utf16.txt").write_bytes(("text " * 100).encode("utf-16"))
     (folder / "cut.txt.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcbH")
+    with gzip.open(folder / "bomb.txt.gz", "wb", compresslevel=9) as file:
+        for _ in range(40):
+            file.write(b" " * 2_000_000)
+    os.mkfifo(folder / "pipe")
     (folder / "loop").symlink_to("loop")
     (folder / "dangling").symlink_to("nowhere/at/all")
-    for name in ("empty_folder", "used", "foreign/checkpoint-5", "table", "state_broken"):
+    empty = ("empty_folder", "used", "foreign/checkpoint-5", "table", "state_broken", "state_zeros", "state_words")
+    for name in (*empty, "state_pipe", "shard_folder/data/train-00000.parquet", "shard_text/data"):
         (folder / name).mkdir(parents=True)
     (folder / "used" / "model.safetensors").write_text("")
     (folder / "foreign" / "checkpoint-5" / "trainer_state.json").write_text("{}")
     (folder / "table" / "train.csv").write_text("words\nsome\n")
     (folder / "state_broken" / "trainer_state.json").write_text("{")
+    (folder / "state_zeros" / "trainer_state.json").write_text('{"global_step": 0, "log_history": 0}')
+    (folder / "state_words" / "trainer_state.json").write_text('{"global_step": "4", "log_history": "none"}')
+    os.mkfifo(folder / "state_pipe" / "trainer_state.json")
+    (folder / "shard_text" / "data" / "train-00000.parquet").write_text("rows")
     for name, content in {
         "config_broken": "{", "config_list": "[1]", "config_unknown": '{"model_type": "gpt22"}',
+        "config_deep": '{"model_type": "qwen3", "num_hidden_layers": 1000000000}',
+        "config_wide": '{"model_type": "llama", "hidden_size": 8000000, "num_attention_heads": 8}',
+        "config_nested": '{"model_type": "llama", "rope_parameters": ' + '{"a": ' * 9000,
         "with_code": json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}),
     }.items():  # fmt: skip
         (folder / name).mkdir()
@@ -265,11 +400,21 @@ def _make_runs(folder: Path) -> None:
     stream.write_bytes(stream.read_bytes()[:-100] + bytes(100))
     (folder / "going_marker" / "checkpoint-4" / "complete.json").write_text("{")
     (folder / "going_run_file" / "_run.json").write_text("{")
+    for name, state in {
+        "empty": {}, "list": [1], "words": {"global_step": "4", "log_history": "none"},
+        "zeros": {"global_step": 0, "log_history": []},
+    }.items():  # fmt: skip
+        checkpoint = folder / f"going_state_{name}" / "checkpoint-4"
+        shutil.copytree(folder / "going", checkpoint.parent)
+        (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+        mark_complete(checkpoint, 4, read_marker(checkpoint)["settings"])  # by someone who knows of checksums
 
     model = shutil.ignore_patterns("checkpoint-*", "_run.json")
-    names = ("pickled", "nan", "cut", "text_weights", "other_size", "nothing_kept")
+    names = ("pickled", "nan", "cut", "text_weights", "other_size", "nothing_kept", "index_pickle", "index_elsewhere",
+             "index_list", "lacks_one", "other_vocabulary", "deep_model", "state_of_zeros")  # fmt: skip
     data = {
         "data_broken": "{", "data_list": "[1]", "data_unknown": '{"warp": 9}', "data_type": '{"context_length": "32"}',
+        "data_deep": '{"machines": ' * 9000, "data_large": '{"buffer_size": 2000000000000}',
         "data_range": '{"seed_length": 0}', "data_machines": '{"machines": 3}', "data_binary": "",
     }  # fmt: skip
     for name in (*names, *data):
@@ -283,6 +428,22 @@ def _make_runs(folder: Path) -> None:
     (folder / "cut" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     (folder / "text_weights" / "model.safetensors").write_text("these are weights, believe me")
     config = json.loads((folder / "run" / "config.json").read_text())
+    for name, index in {
+        "index_pickle": {"weight_map": dict.fromkeys(weights, "weights.bin")}, "index_list": [1],
+        "index_elsewhere": {"weight_map": dict.fromkeys(weights, "../run/model.safetensors")},
+    }.items():  # fmt: skip
+        (folder / name / "model.safetensors").unlink()
+        (folder / name / "model.safetensors.index.json").write_text(
+            json.dumps({"metadata": {}, **index} if isinstance(index, dict) else index)
+        )
+    torch.save(weights, folder / "index_pickle" / "weights.bin")
+    fewer = {name: weight for name, weight in weights.items() if name != "transformer.h.0.mlp.c_fc.weight"}
+    save_file(fewer, folder / "lacks_one" / "model.safetensors", metadata={"format": "pt"})
+    (folder / "state_of_zeros" / "trainer_state.json").write_text('{"global_step": 0, "log_history": {"step": 0}}')
+    for name, change in {"other_vocabulary": {"vocab_size": 300}, "deep_model": {"n_layer": 1_000_000_000}}.items():
+        (folder / name / "config.json").write_text(
+            json.dumps({**json.loads((folder / "run" / "config.json").read_text()), **change})
+        )
     (folder / "other_size" / "config.json").write_text(json.dumps({**config, "n_embd": 32}))
     for name, content in data.items():
         (folder / name / "synthetic_up_config.json").write_text(content)
@@ -290,7 +451,8 @@ def _make_runs(folder: Path) -> None:
 
 
 def call(recipe: str, flags: list[str], patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("sys.argv", [recipe, "--use_cpu", *flags])
+    trains = recipe in ("pretrain.py", "finetune.py")
+    patch.setattr("sys.argv", [recipe, *once(["--use_cpu", *flags] if trains else flags)])
     patch.syspath_prepend(ROOT / "recipes")
     importlib.import_module(recipe.removesuffix(".py")).main()
 
@@ -301,6 +463,7 @@ def check(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         before = sorted(folder.rglob("*"))
         monkeypatch.chdir(folder)
         monkeypatch.setenv("HF_TOKEN", "hf_none")
+        monkeypatch.setattr("hf_universal_pretrain.text.memory", lambda: 500_000_000)  # a small bomb is one
         with pytest.raises(SystemExit) as exited:
             call(recipe, flags, monkeypatch)
         shown = capsys.readouterr()
@@ -350,6 +513,12 @@ def test_finetune_on_a_data_set(case: str, check) -> None:
     check("finetune.py", [*TUNE, *flags], 2, message)
 
 
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_commands(case: str, check) -> None:
+    recipe, flags, message = OTHERS[case]
+    check(recipe, flags, 2, message)
+
+
 @pytest.mark.parametrize(
     "recipe, flags, message",
     [
@@ -368,4 +537,4 @@ def test_a_process_of_its_own(recipe: str, flags: list[str], message: str, folde
 
 
 def test_there_are_many_cases() -> None:
-    assert len(PRETRAIN) + len(WARM_START) + len(GO_ON) + len(FINETUNE) + len(DATASET) >= 150
+    assert sum(map(len, (PRETRAIN, WARM_START, GO_ON, FINETUNE, DATASET, OTHERS))) >= 240

@@ -11,6 +11,7 @@ from measure.tiny import tiny_config
 from hf_universal_pretrain.commands import evaluate
 from hf_universal_pretrain.models.build import build_model
 from tests.commands.test_recipes import TINY
+from tests.conftest import once
 from tests.odd_tokenizers import ODD
 
 
@@ -76,7 +77,7 @@ def test_one_model_has_the_contracts_json(run_recipe, tmp_path: Path, monkeypatc
         (["--text", "x"], "--text takes NAME=PATH"),
         (["--model", "nowhere"], "--model"),
     ):
-        monkeypatch.setattr("sys.argv", ["evaluate.py", *common, "--json", "f.json", *wrong])
+        monkeypatch.setattr("sys.argv", ["evaluate.py", *once([*common, "--json", "f.json", *wrong])])
         with pytest.raises(SystemExit) as stopped:
             evaluate.main()
         told_in = capsys.readouterr().err
@@ -85,7 +86,7 @@ def test_one_model_has_the_contracts_json(run_recipe, tmp_path: Path, monkeypatc
 
     flags = ["--probes", "none", "--context_length"]
     for length, warned in (("32", False), ("48", True)):
-        monkeypatch.setattr("sys.argv", ["evaluate.py", *common, *flags, length])
+        monkeypatch.setattr("sys.argv", ["evaluate.py", *once([*common, *flags, length])])
         evaluate.main()
         said = [line for line in capsys.readouterr().err.splitlines() if "warning: --context_length" in line]
         assert len(said) == warned, "one line where the windows are longer than the rows of the training"

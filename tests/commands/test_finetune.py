@@ -15,6 +15,7 @@ from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.text import TokenBlocks
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pretraining_optimizer
+from tests.conftest import once
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def finetune(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         common = ["--model", "run", "--train_file", "train.txt", "--context_length", "32", "--use_cpu"]
         common += ["--eval_windows", "4", "--disable_tqdm", "true"]
         monkeypatch.chdir(run_folder)
-        monkeypatch.setattr("sys.argv", ["finetune.py", *common, *flags])
+        monkeypatch.setattr("sys.argv", ["finetune.py", *once([*common, *flags])])
         command.main()
 
     return run

@@ -13,7 +13,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from hf_universal_pretrain.runs.checkpoints import checkpoints, fault, newest_complete
 from tests.commands.test_recipes import TINY
-from tests.conftest import ROOT
+from tests.conftest import ROOT, once
 
 
 pytestmark = pytest.mark.distributed
@@ -29,8 +29,9 @@ def free_port() -> str:
 
 def torchrun(*flags: str, cwd: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    command += [RECIPE[0], *once([*RECIPE[1:], *flags])]
     return subprocess.Popen(
-        [*command, *RECIPE, *flags], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "01"},
     )  # fmt: skip
 
@@ -83,8 +84,8 @@ def test_sigterm_to_the_launcher_saves_and_another_launcher_goes_on(tmp_path: Pa
     assert all(fault(path) is None for path in checkpoints(tmp_path / "out"))
     reached = int(newest_complete(tmp_path / "out").name.split("-")[1])
     again = ["accelerate", "launch", "--config_file", str(ROOT / "recipes" / "accelerate_configs" / "ddp.yaml")]
-    again += ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", free_port(), *RECIPE]
-    again += [*ENDLESS, "--max_steps", str(reached + 2)]
+    again += ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", free_port(), RECIPE[0]]
+    again += once([*RECIPE[1:], *ENDLESS, "--max_steps", str(reached + 2)])
     done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Going on from out/checkpoint-{reached}" in done.stderr and "fresh stream" not in done.stderr

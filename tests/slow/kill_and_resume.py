@@ -1,8 +1,10 @@
 """Kills a run with SIGKILL at random moments, until it is done in spite of it, again and again; compares the weights.
 
     python tests/slow/kill_and_resume.py --kills 100 --json out/kills.json
+    python tests/slow/kill_and_resume.py --kills 50 --model qwen3_moe --json out/kills_moe.json
 
-The run is `recipes/pretrain.py` with a small GPT-2 (dropout on): 60 steps, a checkpoint every 3. It is first run once
+The run is `recipes/pretrain.py` with a small GPT-2 (dropout on), or a mixture of experts: 60 steps, a checkpoint
+every 3. It is first run once
 without a kill. Then a new folder is begun, killed at a moment drawn from a seed (1, 2, 3, ... one a start) and begun
 again with the same command, until it ends by itself; its final weights, and the state of its stream, must be equal to
 those of the run that was never killed, bit for bit. This goes on until there were as many kills as asked for. The
@@ -36,8 +38,14 @@ import pretrain  # noqa: E402
 
 
 STEPS = 60
+MODELS = {
+    "gpt2": "n_layer=2,n_embd=32,n_head=2,n_positions=64",
+    "qwen3_moe": "num_hidden_layers=2,hidden_size=32,num_attention_heads=2,num_key_value_heads=1,head_dim=16,"
+    "intermediate_size=32,moe_intermediate_size=16,num_experts=4,num_experts_per_tok=2,max_position_embeddings=64,"
+    "attention_dropout=0.1",
+}
 COMMAND = [
-    "pretrain.py", "--model", "gpt2", "--config_overrides", "n_layer=2,n_embd=32,n_head=2,n_positions=64", "--use_cpu",
+    "pretrain.py", "--use_cpu",
     "--context_length", "32", "--machines", "lstm=0.5,context_tree=0.5", "--source_batch", "16", "--buffer_size", "64",
     "--rows_per_round", "8", "--redraw_every", "2", "--hidden_size", "16", "--burn_in_rounds", "4",
     "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2", "--max_steps", str(STEPS),
@@ -45,7 +53,7 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def start(folder: Path) -> int:
+def start(folder: Path, model: str) -> int:
     """Starts the run in a new process, with its output in `FOLDER.log`, and returns its number."""
     process = os.fork()
     if process:
@@ -53,7 +61,7 @@ def start(folder: Path) -> int:
     log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.argv = [*COMMAND, "--output_dir", str(folder)]
+    sys.argv = [*COMMAND, "--model", model, "--config_overrides", MODELS[model], "--output_dir", str(folder)]
     status = 1
     try:
         pretrain.main()
@@ -64,9 +72,9 @@ def start(folder: Path) -> int:
         os._exit(status)
 
 
-def killed(folder: Path, after: float) -> bool:
+def killed(folder: Path, model: str, after: float) -> bool:
     """Runs once more and kills the run after so many seconds; False if it was done before that."""
-    process = start(folder)
+    process = start(folder, model)
     end = time.monotonic() + after
     while time.monotonic() < end:
         done, status = os.waitpid(process, os.WNOHANG)
@@ -89,9 +97,9 @@ def result(folder: Path) -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
 
-def kill_and_resume(kills: int, work: Path) -> dict[str, float]:
+def kill_and_resume(kills: int, model: str, work: Path) -> dict[str, float]:
     began = time.monotonic()
-    killed(work / "whole", after=600)
+    killed(work / "whole", model, after=600)
     seconds = time.monotonic() - began
     expected = result(work / "whole")
     print(f"A run that is not killed takes {seconds:.1f} s.", flush=True)
@@ -101,7 +109,7 @@ def kill_and_resume(kills: int, work: Path) -> dict[str, float]:
         folder = work / f"run-{told['runs']}"
         while told["kills"] < kills:
             starts += 1
-            if not killed(folder, after=random.Random(starts).uniform(0, span)):
+            if not killed(folder, model, after=random.Random(starts).uniform(0, span)):
                 span *= 0.8
                 break
             span *= 1.05
@@ -111,7 +119,7 @@ def kill_and_resume(kills: int, work: Path) -> dict[str, float]:
             told["while_writing_a_checkpoint"] += bool(faults)
             told["before_the_first"] += len(there) == len(faults)
         else:
-            killed(folder, after=600)
+            killed(folder, model, after=600)
         told["runs"] += 1
         ended = result(folder)
         equal = ended.keys() == expected.keys() and all(torch.equal(ended[name], expected[name]) for name in expected)
@@ -125,11 +133,12 @@ def kill_and_resume(kills: int, work: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--model", choices=MODELS, default="gpt2")
     parser.add_argument("--json", metavar="OUT")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     work = tempfile.mkdtemp(prefix="kills-")
-    told = kill_and_resume(asked.kills, Path(work))
+    told = kill_and_resume(asked.kills, asked.model, Path(work))
     print(
         f"{told['kills']} kills ({told['while_writing_a_checkpoint']} while a checkpoint was being written), "
         f"{told['runs']} runs, {told['equal']} of them ended equal to the one that was never killed"

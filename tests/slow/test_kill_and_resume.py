@@ -10,15 +10,10 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_killed_run_ends_with_equal_weights(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        str(Path(__file__).parent / "kill_and_resume.py"),
-        "--kills",
-        "5",
-        "--json",
-        "told.json",
-    ]
+@pytest.mark.parametrize("model", ["gpt2", "qwen3_moe"])
+def test_a_killed_run_ends_with_equal_weights(model: str, tmp_path: Path) -> None:
+    script = str(Path(__file__).parent / "kill_and_resume.py")
+    command = [sys.executable, script, "--kills", "5", "--model", model, "--json", "told.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "told.json").read_text())

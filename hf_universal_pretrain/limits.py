@@ -1,0 +1,43 @@
+"""How much there is of what runs need, and refusals of what cannot fit, before it is tried."""
+
+from pathlib import Path
+
+import psutil
+import torch
+
+
+GB = 1e9
+_CGROUP = Path("/sys/fs/cgroup/memory.max")  # of a container, which may have less than its machine
+
+
+class TooLarge(ValueError):
+    """More than this machine has, or than any machine could do in a lifetime."""
+
+
+def memory(device: str | torch.device = "cpu") -> int:
+    """Bytes of memory that a device has in all, used or not."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    total = psutil.virtual_memory().total
+    try:
+        return min(total, int(_CGROUP.read_text()))
+    except (OSError, ValueError):  # there is none, or it says "max"
+        return total
+
+
+def check_memory(needed: float, what: str, mend: str, device: str | torch.device = "cpu") -> None:
+    """Refuses what is certain not to fit.
+
+    Args:
+        needed: bytes, at the least.
+        what: that needs them; begins with the flag.
+        mend: what to do about it.
+        device: whose memory it is.
+
+    Raises:
+        TooLarge: if the device has less.
+    """
+    have = memory(device)
+    if needed > have:
+        raise TooLarge(f"{what} takes {needed / GB:,.1f} GB of memory, and there are {have / GB:,.1f} GB: {mend}")
