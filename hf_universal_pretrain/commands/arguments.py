@@ -13,6 +13,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from hf_universal_pretrain.commands.endings import exit_with_usage_error, usage_errors
 from hf_universal_pretrain.commands.help import help_text
+from hf_universal_pretrain.machines import load_family
 
 
 class _Parser(HfArgumentParser):
@@ -49,7 +50,7 @@ def parse_args(
         first.add_argument("-h", "--help", nargs="?", const="some")
         looked_at = first.parse_known_args(argv)[0]
         flags, emptied = _flags_from_yaml(config_file(looked_at.config), parser) if looked_at.config else ([], {})
-        words = [*flags, *argv]
+        words = _with_own_families([*flags, *argv])
         required = _waive_required(parser) if looked_at.help else []
         asked = parser.parse_known_args(words)[0]
         _check_json(asked)
@@ -60,6 +61,22 @@ def parse_args(
             raise SystemExit(0)
         *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     return tuple(parsed)
+
+
+def _with_own_families(words: list[str]) -> list[str]:
+    """A command line after the files that it names for machine families were run, with their digests. Only what stands
+    here is: not what a model's folder or repository says of its data."""
+    flag, loaded = "", []
+    for word in words:
+        start, equals, value = word.partition("=")
+        flag = start if word.startswith("--") else flag
+        if flag not in ("--machines", "--curriculum", "--family"):
+            loaded.append(word)
+        elif word.startswith("--"):
+            loaded.append(f"{start}={load_family(value)}" if equals else word)
+        else:
+            loaded.append(load_family(word))
+    return loaded
 
 
 def config_file(name: str) -> Path:
