@@ -31,6 +31,12 @@ def exit_with_usage_error(message: object) -> NoReturn:
     _exit(" ".join(str(message).split()), 2)
 
 
+def warn(message: str) -> None:
+    """Prints one line on stderr (on the first process of a machine), and goes on."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"{os.path.basename(sys.argv[0])}: warning: {message}", file=sys.stderr, flush=True)
+
+
 def _exit(message: str, status: int, from_any: bool = False) -> NoReturn:
     """Prints `message` on stderr (on the first process of a machine, unless `from_any`) and ends this process."""
     kind = "error: " if status <= 2 else ""  # above: a signal

@@ -7,9 +7,11 @@
 
 Any causal language model, with its own tokenizer. A text's `bits_per_byte` is over the second half of each window;
 `last` and `whole` (the last byte, all but the first) stand beside it, each with the half-width of a 95% confidence
-interval over windows (`ci95`). Floors: `uniform`; `kt` counts the bytes of the window so far; `markov_1` to `markov_5`
-count what followed each context in the window so far; `best` is the lowest. With several models the JSON holds
-`{"models": {MODEL: ...}}`, and where they are checkpoints of pretraining, a picture beside it draws bits against
+interval over windows (`ci95`). Baselines, which a useful model is below: `uniform`, a guess among bytes, or among the
+symbols that the model was told of (`--tokens printable`); `uniform_tokens`, a guess among tokens, where these have
+several bytes; `kt` and `counts_05` count the bytes of the window so far (smoothing 1/2 and .05); `markov_1` to
+`markov_5` count what followed each context in the window so far; `best` is the lowest. With several models the JSON
+holds `{"models": {MODEL: ...}}`, and where they are checkpoints of pretraining, a picture beside it draws bits against
 synthetic tokens.
 """
 
@@ -18,33 +20,39 @@ import sys
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import hub_errors, usage_errors
+from hf_universal_pretrain.commands.endings import hub_errors, usage_errors, warn
 from hf_universal_pretrain.evaluation import (
+    TextSetting,
+    check_tokens,
     choose_probes,
     cut_each,
     measure,
     probe_entry,
+    text_baselines,
     text_entry,
-    text_floors,
+    text_setting,
 )
 from hf_universal_pretrain.evaluation.reach import measure_reach
-from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.masking import mask_command
-from hf_universal_pretrain.models.build import build_model, check_fits, load_model, read_config
+from hf_universal_pretrain.models.build import build_model, check_fits, load_model, positions_of, read_config
 from hf_universal_pretrain.models.encoding import encode
-from hf_universal_pretrain.models.overrides import text_part
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.curves import plot_runs
-from hf_universal_pretrain.runs.history import synthetic_tokens
-from hf_universal_pretrain.runs.tables import FLOORS, JUDGED, probes_table, reach_table, texts_table
+from hf_universal_pretrain.runs.folder import check_can_be_written
+from hf_universal_pretrain.runs.origin import told_printable, trained_length, trained_tokens
+from hf_universal_pretrain.runs.settings import at_least
+from hf_universal_pretrain.runs.tables import BASELINES, JUDGED, PICTURED, probes_table, reach_table, texts_table
 from hf_universal_pretrain.text import interpreter_texts, read_dataset, read_named_texts
+
+
+LEAST_LENGTH, LEAST_WITH_PROBES = 8, 32
 
 
 @dataclass
@@ -59,7 +67,8 @@ class ScriptArguments:
     text_column: str = "text"
     """Column of --dataset that holds the text."""
     context_length: int | None = None
-    """Bytes in a window (symbols, for probes); by default 512, or what the models have less."""
+    """Bytes in a window (symbols, for probes). By default as many as rows of the models' training had tokens; where
+    nothing tells, 512, or what the models have less."""
     windows: int = 200
     """Windows of each text."""
     probes: list[str] = field(default_factory=lambda: ["all"])
@@ -76,21 +85,129 @@ class ScriptArguments:
     """File to write the figures to, as JSON."""
 
 
-def default_length(configs: list[PreTrainedConfig]) -> int:
-    """512, or the fewest positions that one of the models has."""
-    positions = [getattr(text_part(config), "max_position_embeddings", None) for config in configs]
-    return min([512, *(p for p in positions if p and p > 0)])
+@dataclass
+class Subject:
+    """A model that is measured, before its weights are loaded."""
+
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    trained_length: int | None
+    """Tokens in a row of its training, if anything tells."""
+    synthetic_tokens: int
+    """That it was trained on; 0 if nothing tells."""
+    settings: dict[str, TextSetting] = field(default_factory=dict)
+    """What the figures of each text are told with."""
 
 
-def tokens_of(model: str) -> int:
-    """The synthetic tokens that a model or checkpoint was trained on; 0 if nothing tells."""
-    path = find_file(model, "trainer_state.json")
-    return synthetic_tokens(json.loads(path.read_text(encoding="utf-8"))) if path else 0
+def subject(name: str) -> Subject:
+    """What there is to know of a model, a folder or a Hub id."""
+    return Subject(read_config(name), build_tokenizer(name, "--model"), trained_length(name), trained_tokens(name))
+
+
+def default_length(subjects: list[Subject]) -> int:
+    """The least of the models' own lengths; 512 for one of which nothing is told, or the positions that it has."""
+    lengths = [one.trained_length or 512 for one in subjects]
+    return min([*lengths, *(p for p in (positions_of(one.config) for one in subjects) if p)])
+
+
+def check_arguments(script: ScriptArguments) -> None:
+    """Refuses numbers that are too small, and a file that cannot be written.
+
+    Raises:
+        ValueError: names the flag.
+    """
+    for flag in ("windows", "probe_windows", "batch_size"):
+        at_least(1, flag, getattr(script, flag))
+    if script.json:
+        if Path(script.json).is_dir():
+            raise ValueError(f"--json: {script.json} is a folder: give a file")
+        check_can_be_written(Path(script.json).parent, "--json")
+
+
+def check_length(length: int, with_probes: bool) -> None:
+    """Refuses windows in which there is nothing to judge.
+
+    Raises:
+        ValueError: names the flag.
+    """
+    at_least(LEAST_LENGTH, "context_length", length)
+    if with_probes and length < LEAST_WITH_PROBES:
+        raise ValueError(
+            f"--context_length: probes need at least {LEAST_WITH_PROBES} symbols, not {length}: give more, or "
+            "--probes none"
+        )
+
+
+def warn_of_length(name: str, one: Subject, longest: int) -> None:
+    """Says in a line that a model is judged where it was never trained."""
+    if one.trained_length and longest > one.trained_length:
+        warn(
+            f"--context_length: windows of up to {longest} tokens, but {name} was trained on rows of "
+            f"{one.trained_length}: its positions after these were never trained"
+        )
+
+
+def measured(script: ScriptArguments, name: str, one: Subject, windows: dict[str, Tensor], probes: list[str],
+             length: int, device: str) -> dict[str, Any]:  # fmt: skip
+    """A model's part of the JSON."""
+    with usage_errors(), hub_errors():
+        model = load_model(name)
+        model.to(torch.device(device))  # type: ignore[arg-type]  # of a decorated method
+    count = script.probe_windows
+    figures = measure(model, one.tokenizer, windows, probes, length, count, script.batch_size)
+    result: dict[str, Any] = {
+        "judged": JUDGED,
+        "texts": {text: text_entry(figures["texts"][text], setting) for text, setting in one.settings.items()},
+        "probes": {probe: probe_entry(found, probe, length, count) for probe, found in figures["probes"].items()},
+    }
+    for text, cut in windows.items() if script.reach else ():
+        progress = f"Reach in {text}"
+        found = measure_reach(model, token_rows(cut, one.tokenizer), batch_size=script.batch_size, progress=progress)
+        result["texts"][text]["reach"] = asdict(found)
+    return result | ({"synthetic_tokens": one.synthetic_tokens} if one.synthetic_tokens else {})
+
+
+def tables(name: str, result: dict[str, Any]) -> str:
+    """A model's part of what is printed."""
+    tokens = result.get("synthetic_tokens")
+    lines = [name + (f" after {tokens:,} synthetic tokens" if tokens else ""), texts_table(result["texts"])]
+    for text, entry in result["texts"].items():
+        if "reach" in entry:
+            lines.append(f"Reach in {text}, bits a token by how many before it are its own:")
+            lines.append(reach_table(entry["reach"]))
+    return "\n".join(lines + ([probes_table(result["probes"])] if result["probes"] else []))
+
+
+def write_json(path: Path, device: str, results: dict[str, dict[str, Any]]) -> None:
+    """Writes the figures of all models, and how they were made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = {
+        "command": mask_command(["hf-up", "evaluate", *sys.argv[1:]]),
+        "device": device,
+        "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
+    }
+    content = next(iter(results.values())) if len(results) == 1 else {"models": results}
+    path.write_text(json.dumps({**told, **content}, indent=2) + "\n", encoding="utf-8")
+
+
+def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
+    """Draws the bits of checkpoints against their synthetic tokens."""
+    ordered = sorted(results.values(), key=lambda result: result["synthetic_tokens"])
+    history = [
+        {"step": result["synthetic_tokens"]}
+        | {f"eval_{text}_bits_per_byte": entry["bits_per_byte"] for text, entry in result["texts"].items()}
+        for result in ordered
+    ]
+    baselines = {
+        text: {BASELINES[key]: entry["baselines"][key] for key in PICTURED}
+        for text, entry in ordered[-1]["texts"].items()
+    }
+    plot_runs({"": history}, baselines, path, tokens_per_step=1)
 
 
 def token_rows(windows: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """The tokens of windows, `(count, tokens)` int64, all as many as the window with the fewest has."""
-    rows = [encode(window.numpy().tobytes(), tokenizer)[0] for window in windows]
+    rows = [encode(window.numpy().tobytes(), tokenizer) for window in windows]
     return torch.stack([row[: min(map(len, rows))] for row in rows])
 
 
@@ -99,66 +216,34 @@ def main() -> None:
 
     # ---- Everything that can be wrong is found here ----
     with usage_errors(), hub_errors():
-        if min(script.windows, script.probe_windows, script.batch_size) < 1:
-            raise ValueError("--windows, --probe_windows and --batch_size must be at least 1")
+        check_arguments(script)
         texts = read_named_texts(script.text, "--text")
         if script.dataset:
             texts[script.dataset] = read_dataset(script.dataset, script.text_column)
-        configs = {name: read_config(name) for name in script.model}
-        tokenizers = {name: build_tokenizer(name, flag="--model") for name in script.model}
-        length = script.context_length or default_length(list(configs.values()))
-        probes: list[str] = []
-        for name, config in configs.items():
-            check_fits(build_model(config, seed=0, empty=True), tokenizers[name], length)
-            if script.probes != ["none"]:
-                probes = choose_probes(script.probes, tokenizers[name], "--probes")
+        subjects = {name: subject(name) for name in script.model}
+        length = default_length(list(subjects.values())) if script.context_length is None else script.context_length
+        check_length(length, script.probes != ["none"])
         windows = cut_each(texts or interpreter_texts(), length, script.windows, "--text")
-        tokens = {name: tokens_of(name) for name in configs}
+        counted = {text: text_baselines(cut) for text, cut in windows.items()}
+        probes: list[str] = []
+        for name, one in subjects.items():
+            check_fits(build_model(one.config, seed=0, empty=True), one.tokenizer, length)
+            told: Literal["all", "printable"] = "printable" if told_printable(name) else "all"
+            one.settings = {text: text_setting(w, one.tokenizer, told, counted[text]) for text, w in windows.items()}
+            tokens = {text: setting.tokens for text, setting in one.settings.items()}
+            check_tokens(tokens, length, positions_of(one.config), "--model", name)
+            if script.probes != ["none"]:
+                probes = choose_probes(script.probes, one.tokenizer, "--probes")
+            warn_of_length(name, one, max([length if probes else 0, *(found.longest for found in tokens.values())]))
 
-    # ---- Measuring: windows, probes and floors are the same for all models ----
-    floors = {name: text_floors(w) for name, w in windows.items()}
+    # ---- Measuring: windows and probes are the same for all models ----
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results: dict[str, dict[str, Any]] = {}
-    for name in configs:
-        with usage_errors(), hub_errors():
-            model = load_model(name)
-            model.to(torch.device(device))  # type: ignore[arg-type]  # of a decorated method
-        count = script.probe_windows
-        figures = measure(model, tokenizers[name], windows, probes, length, count, script.batch_size)
-        results[name] = {
-            "judged": JUDGED,
-            "texts": {text: text_entry(figures["texts"][text], floors[text], w) for text, w in windows.items()},
-            "probes": {probe: probe_entry(found, probe, length, count) for probe, found in figures["probes"].items()},
-        }
-        if script.reach:
-            for text, w in windows.items():
-                rows = token_rows(w, tokenizers[name])
-                reach = measure_reach(model, rows, batch_size=script.batch_size, progress=f"Reach in {text}")
-                results[name]["texts"][text]["reach"] = asdict(reach)
-        if tokens[name]:
-            results[name]["synthetic_tokens"] = tokens[name]
-        trained = f" after {tokens[name]:,} synthetic tokens" if tokens[name] else ""
-        print(f"{name}{trained}\n{texts_table(results[name]['texts'])}")
-        for text, entry in results[name]["texts"].items() if script.reach else ():
-            print(f"Reach in {text}, bits a token by how many before it are its own:\n{reach_table(entry['reach'])}")
-        if probes:
-            print(probes_table(results[name]["probes"]))
+    for name, one in subjects.items():
+        results[name] = measured(script, name, one, windows, probes, length, device)
+        print(tables(name, results[name]), flush=True)
 
     if script.json:
-        path = Path(script.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        told = {
-            "command": mask_command(["hf-up", "evaluate", *sys.argv[1:]]),
-            "device": device,
-            "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
-        }
-        content = next(iter(results.values())) if len(results) == 1 else {"models": results}
-        path.write_text(json.dumps({**told, **content}, indent=2) + "\n", encoding="utf-8")
-        if len(results) > 1 and all(tokens.values()):
-            history = [
-                {"step": result["synthetic_tokens"]}
-                | {f"eval_{text}_bits_per_byte": entry["bits_per_byte"] for text, entry in result["texts"].items()}
-                for result in sorted(results.values(), key=lambda result: result["synthetic_tokens"])
-            ]
-            shown = {text: {FLOORS[f]: floors[text]["second_half"][f] for f in FLOORS} for text in windows}
-            plot_runs({"": history}, shown, path.with_suffix(".png"), tokens_per_step=1)
+        write_json(Path(script.json), device, results)
+        if len(results) > 1 and all(one.synthetic_tokens for one in subjects.values()):
+            plot(Path(script.json).with_suffix(".png"), results)

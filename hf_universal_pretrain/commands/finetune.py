@@ -32,14 +32,22 @@ from transformers import (
 )
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors
-from hf_universal_pretrain.evaluation import cut_windows
-from hf_universal_pretrain.models.build import build_model, check_fits, fit_config, load_model, read_config
+from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors, warn
+from hf_universal_pretrain.evaluation import check_tokens, cut_windows, text_tokens
+from hf_universal_pretrain.models.build import (
+    build_model,
+    check_fits,
+    fit_config,
+    load_model,
+    positions_of,
+    read_config,
+)
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import EMBEDDINGS, TAKES, Taken, transfer, transfer_table
 from hf_universal_pretrain.runs.folder import checkpoint_to_resume
 from hf_universal_pretrain.runs.history import read_history
+from hf_universal_pretrain.runs.origin import trained_length
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
@@ -79,7 +87,8 @@ class ScriptArguments:
     early_stopping_patience: int = 0
     """Stop after this many evaluations in a row without a new best, and keep the best model; 0: never."""
     context_length: int = 256
-    """Tokens in a training row, and bytes in a window."""
+    """Tokens in a training row, and bytes in a window. By default as in the model's own training, where that is
+    known."""
     eval_windows: int = 50
     """Windows of the evaluation text."""
     trust_remote_code: bool = False
@@ -102,6 +111,7 @@ class ScriptArguments:
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this recipe differs from `TrainingArguments`."""
+    length = trained_length(asked.model)
     kind = "scratch" if asked.from_scratch else "finetuned" if asked.transfer == "all" else asked.transfer
     return {
         "metric_for_best_model": "eval_held_out_bits_per_byte", "greater_is_better": False,
@@ -110,7 +120,7 @@ def defaults(asked: Namespace) -> dict[str, Any]:
         "lr_scheduler_type": "cosine", "logging_steps": 10, "logging_nan_inf_filter": False,
         "ddp_find_unused_parameters": False, "eval_strategy": "steps", "eval_steps": 0.05, "eval_on_start": True,
         "resume_from_checkpoint": "auto",
-    }  # fmt: skip
+    } | ({"context_length": length} if length else {})  # fmt: skip
 
 
 def callbacks(script: ScriptArguments, args: TrainingArguments) -> list[TrainerCallback]:
@@ -156,6 +166,16 @@ def texts(script: ScriptArguments) -> tuple[bytes, bytes]:
     return text[: -len(text) // 10], text[-len(text) // 10 :]
 
 
+def warn_of_length(script: ScriptArguments) -> None:
+    """Says in a line that rows reach beyond those of the pretraining."""
+    before = trained_length(script.model)
+    if before and script.context_length > before and not script.from_scratch:
+        warn(
+            f"--context_length: rows of {script.context_length} tokens, but {script.model} was trained on {before}: "
+            "its positions after these start untrained"
+        )
+
+
 def plan(script: ScriptArguments, parameters: int, rows: int, taken: list[Taken]) -> str:
     """What is said before training starts."""
     start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
@@ -181,6 +201,9 @@ def main() -> None:
         check_fits(model, tokenizer, length)
         text, held_out = texts(script)
         windows = {"held_out": cut_windows(held_out, length, script.eval_windows, "--eval_file")}
+        tokens = {name: text_tokens(cut, tokenizer) for name, cut in windows.items()}
+        check_tokens(tokens, length, positions_of(model.config), "--tokenizer" if script.tokenizer else "--model")
+        warn_of_length(script)
         blocks = TokenBlocks(text, tokenizer, length)
         others = {Path(run).name: read_history(run) for run in script.compare_with}
         check_causal(model, length)

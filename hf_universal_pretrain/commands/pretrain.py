@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import IntervalStrategy, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors
-from hf_universal_pretrain.evaluation import choose_probes, cut_each
+from hf_universal_pretrain.commands.endings import hub_errors, push_model, train_and_finish, usage_errors, warn
+from hf_universal_pretrain.evaluation import MOST_LOST, check_tokens, choose_probes, cut_each, text_tokens
 from hf_universal_pretrain.hub import find_file
-from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
+from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model, positions_of
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.folder import checkpoint_to_resume, read_run_file
@@ -118,6 +119,22 @@ def starting_model(script: ScriptArguments, seed: int) -> tuple[PreTrainedModel,
     return build_model(config, seed, script.dry_run, trust), tokenizer
 
 
+def windows_to_measure(
+    script: ScriptArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int
+) -> dict[str, Tensor]:
+    """Windows of each text that was given; without any, of the interpreter's texts, but for those of which the
+    tokenizer loses too much."""
+    given = read_named_texts(script.eval_text, "--eval_text")
+    windows = cut_each(given or interpreter_texts(), length, script.eval_windows, "--eval_text")
+    tokens = {name: text_tokens(cut, tokenizer) for name, cut in windows.items()}
+    for name, found in list(tokens.items()):
+        if not given and found.lost > MOST_LOST:
+            warn(f"{name} is not measured: the tokens of --tokenizer lose {found.lost:.1%} of its bytes")
+            del windows[name], tokens[name]
+    check_tokens(tokens, length, positions_of(model.config), "--tokenizer")
+    return windows
+
+
 def main() -> None:
     script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
 
@@ -129,8 +146,9 @@ def main() -> None:
         check_fits(model, tokenizer, data.context_length)
         dataset = SyntheticUPDataset(data, tokenizer)
         probes = choose_probes(script.eval_probes, tokenizer, "--eval_probes")
-        texts = read_named_texts(script.eval_text, "--eval_text") or interpreter_texts()
-        windows = cut_each(texts, data.context_length, script.eval_windows, "--eval_text")
+        windows = windows_to_measure(script, model, tokenizer, data.context_length)
+        if not windows:
+            args.eval_strategy, args.eval_on_start = IntervalStrategy.NO, False
         check_causal(model, data.context_length)
         warm_start = script.warm_start and Path(script.warm_start).name
         settings = run_settings(args, model, tokenizer, dataset, warm_start=warm_start)

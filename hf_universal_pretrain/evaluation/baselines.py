@@ -1,11 +1,11 @@
-"""Floors: what simple adaptive predictors, which know nothing but the window so far, reach on the same windows.
+"""Baselines: what simple adaptive predictors, which know nothing but the window so far, reach on the same windows.
 
 All of them count. A Markov model of order o predicts symbol s after a context of o symbols with probability
 
     (times that s has followed the context so far + smoothing) / (times that anything has + smoothing * symbols)
 
-Order 0 with smoothing .5 is the Krichevsky-Trofimov (KT) estimator; .05 suits text better and is what `kt` stands for
-here. The counts start anew in each window.
+Order 0 with smoothing 1/2 is the Krichevsky-Trofimov estimator, `kt`; .05 suits text better, `counts_05`. The counts
+start anew in each window.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 from hf_universal_pretrain.evaluation.windows import window_means
 
 
-KT_SMOOTHING = 0.05
+COUNTS = {"kt": 0.5, "counts_05": 0.05}  # order 0, by smoothing
 SMOOTHINGS = (1.0, 0.1, 0.01, 1e-4, 1e-6)  # the paper's choices
 ORDERS = (1, 2, 3, 4, 5)
 
@@ -71,13 +71,15 @@ def _bits(followed: Tensor, stood: Tensor, smoothing: float, alphabet_size: int)
     return -((followed.double() + smoothing) / (stood.double() + smoothing * alphabet_size)).log2()
 
 
-def floors(windows: Tensor, masks: dict[str, Tensor], alphabet_size: int = 256) -> dict[str, dict[str, float]]:
-    """The floors of windows, in bits per symbol.
+def counting_baselines(
+    windows: Tensor, masks: dict[str, Tensor], alphabet_size: int = 256
+) -> dict[str, dict[str, float]]:
+    """The baselines of windows, in bits per symbol.
 
-    Smoothing is chosen as in the paper (arXiv 2506.20057): for each order the best of `SMOOTHINGS`. The paper chooses
-    on training windows; here it is on the very windows and positions that are judged, which can only lower a floor.
-    The paper's models also know the alphabet (the distinct symbols of the data); here `alphabet_size` symbols are
-    possible, which is what a language model has to reckon with.
+    Smoothing is chosen as in the paper (arXiv 2506.20057): for each order from 1 on the best of `SMOOTHINGS`. The
+    paper chooses on training windows; here it is on the very windows and positions that are judged, which can only
+    lower a baseline. The paper's models also know the alphabet (the distinct symbols of the data); here
+    `alphabet_size` symbols are possible, which is what a language model has to reckon with.
 
     Args:
         windows: `(count, length)` integers below 256.
@@ -85,18 +87,27 @@ def floors(windows: Tensor, masks: dict[str, Tensor], alphabet_size: int = 256) 
         alphabet_size: number of symbols that are possible.
 
     Returns:
-        For each mask: `uniform`, `kt`, `markov_1` to `markov_5`, and `best`, the lowest of them.
+        For each mask: `uniform`, `kt`, `counts_05`, `markov_1` to `markov_5`, and `best`, the lowest of them.
     """
 
     def mean(bits: Tensor, mask: Tensor) -> float:
         return window_means(bits, mask).nanmean().item()
 
     found = {name: {"uniform": math.log2(alphabet_size)} for name in masks}
-    for name, mask in masks.items():
-        found[name]["kt"] = mean(markov_bits(windows, 0, KT_SMOOTHING, alphabet_size), mask)
+    counts = markov_counts(windows, 0)
+    for baseline, smoothing in COUNTS.items():
+        bits = _bits(*counts, smoothing, alphabet_size)
+        for name, mask in masks.items():
+            found[name][baseline] = mean(bits, mask)
     for order in ORDERS:
         counts = markov_counts(windows, order)
-        bits = [_bits(*counts, smoothing, alphabet_size) for smoothing in SMOOTHINGS]
+        smoothed = [_bits(*counts, smoothing, alphabet_size) for smoothing in SMOOTHINGS]
         for name, mask in masks.items():
-            found[name][f"markov_{order}"] = min(mean(b, mask) for b in bits)
-    return {name: {**values, "best": min(values.values())} for name, values in found.items()}
+            found[name][f"markov_{order}"] = min(mean(bits, mask) for bits in smoothed)
+    return {name: with_best(values) for name, values in found.items()}
+
+
+def with_best(values: dict[str, float]) -> dict[str, float]:
+    """Baselines with `best`, the lowest of them, at their end."""
+    others = {name: bits for name, bits in values.items() if name != "best"}
+    return {**others, "best": min(others.values())}

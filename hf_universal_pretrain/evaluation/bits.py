@@ -37,7 +37,8 @@ def text_bits(
     """Bits at each byte of windows of text; the model sees nothing before a window.
 
     The bits of a token of several bytes are spread evenly over the bytes it covers, so that models with different
-    tokenizers, and the floors, are judged on the same bytes. All bits of a window's tokens but the first are counted.
+    tokenizers, and the baselines, are judged on the same bytes. All bits of a window's tokens but the first are
+    counted.
 
     Args:
         model: a causal language model; it is put in evaluation mode and back.

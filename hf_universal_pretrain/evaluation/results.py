@@ -3,18 +3,20 @@
 import math
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from hf_universal_pretrain.evaluation.baselines import floors
+from hf_universal_pretrain.evaluation.baselines import counting_baselines, with_best
 from hf_universal_pretrain.evaluation.bits import symbol_bits, text_bits
 from hf_universal_pretrain.evaluation.probes import PIECES, probe_windows
 from hf_universal_pretrain.evaluation.tasks import TASKS
+from hf_universal_pretrain.evaluation.tokenized import TextTokens, text_tokens, uniform_bits
 from hf_universal_pretrain.evaluation.windows import mean_and_interval, position_masks, window_means
-from hf_universal_pretrain.models.tokenizers import usable_tokens
+from hf_universal_pretrain.models.tokenizers import PRINTABLE, tokens_of_bytes, usable_tokens
 
 
 SYMBOLS = 256
@@ -41,23 +43,74 @@ def text_figures(
     return figures
 
 
-def text_floors(windows: Tensor) -> dict[str, dict[str, float]]:
-    """The floors of windows of bytes (see `floors.floors`) for each of `position_masks`, in bits per byte."""
-    return floors(windows, position_masks(windows.shape[1]))
+@dataclass
+class TextSetting:
+    """All that a text's figures are told with, whatever the model."""
+
+    baselines: dict[str, dict[str, float]]
+    """Bits per byte for each of `position_masks`; see `text_setting`."""
+    windows: int
+    context_length: int
+    """Bytes in a window."""
+    tokens: TextTokens
 
 
-def text_entry(figures: dict[str, Figures], floors_of: dict[str, dict[str, float]], windows: Tensor) -> dict[str, Any]:
-    """One text's entry in the JSON: `bits_per_byte`, `ci95` and `floors` of the second half of each window, the same
-    under `whole` and `last`, `windows` (their number) and `context_length` (their bytes).
+def text_setting(
+    windows: Tensor,
+    tokenizer: PreTrainedTokenizerBase,
+    told: Literal["all", "printable"] = "all",
+    counted: dict[str, dict[str, float]] | None = None,
+) -> TextSetting:
+    """The baselines of a text, and what the tokenizer makes of it.
+
+    `uniform` is over the 256 bytes, or over those that the model was told of; with tokens of several bytes,
+    `uniform_tokens` is over tokens: an untrained model is there, which may be far below `uniform`. For the others see
+    `counting_baselines`.
+
+    Args:
+        windows: `(count, length)` uint8.
+        tokenizer: of the model.
+        told: the tokens that the model was pretrained on (`SyntheticUPConfig.tokens`).
+        counted: what `text_baselines` has of these windows, to spare the time.
+    """
+    tokens = text_tokens(windows, tokenizer)
+    usable = len(usable_tokens(tokenizer, told))
+    first = {"uniform": math.log2(len(PRINTABLE) if told == "printable" else SYMBOLS)}
+    baselines = {}
+    for name, values in (counted or text_baselines(windows)).items():
+        if not tokens_of_bytes(tokenizer) and not math.isnan(tokens.per_byte[name]):
+            first["uniform_tokens"] = uniform_bits(usable, tokens.per_byte[name])
+        baselines[name] = with_best({**first, **{key: bits for key, bits in values.items() if key != "uniform"}})
+    count, length = windows.shape
+    return TextSetting(baselines, count, length, tokens)
+
+
+def text_baselines(windows: Tensor) -> dict[str, dict[str, float]]:
+    """`counting_baselines` of windows of bytes for each of `position_masks`, in bits per byte."""
+    return counting_baselines(windows, position_masks(windows.shape[1]))
+
+
+def text_entry(figures: dict[str, Figures], setting: TextSetting) -> dict[str, Any]:
+    """One text's entry in the JSON: `bits_per_byte`, `ci95` and `baselines` of the second half of each window, the
+    same under `whole` and `last`, `windows` (their number) and `context_length` (their bytes).
+
+    Where the tokenizer does not tell a text back, `lost` is the share of its bytes; where its tokens cannot be aligned
+    with bytes, `halves` is `"tokens"`.
 
     Args:
         figures: from `text_figures`; what is missing stays missing.
-        floors_of: from `text_floors`.
-        windows: `(count, length)` uint8.
+        setting: from `text_setting`.
     """
-    both = {name: {**figures.get(name, {}), "floors": floors_of[name]} for name in floors_of}
-    count, length = windows.shape
-    return {**both.pop("second_half"), **both, "windows": count, "context_length": length}
+    entry: dict[str, Any] = {
+        name: {**figures.get(name, {}), "baselines": found} for name, found in setting.baselines.items()
+    }
+    entry = {**entry.pop("second_half"), **entry}
+    entry |= {"windows": setting.windows, "context_length": setting.context_length}
+    if setting.tokens.lost:
+        entry["lost"] = setting.tokens.lost
+    if setting.tokens.by_count:
+        entry["halves"] = "tokens"
+    return entry
 
 
 def choose_probes(names: list[str], tokenizer: PreTrainedTokenizerBase, flag: str) -> list[str]:
@@ -123,10 +176,11 @@ def probe_figures(
 
 
 def probe_entry(figures: Figures, name: str, length: int, count: int) -> dict[str, Any]:
-    """One probe's entry in the JSON: `figures` (from `probe_figures`), `floors` at the same positions, `windows`,
+    """One probe's entry in the JSON: `figures` (from `probe_figures`), `baselines` at the same positions, `windows`,
     `context_length`."""
     rows, mask = make_probe(name, length, count)
-    return {**figures, "floors": floors(rows, {"judged": mask})["judged"], "windows": count, "context_length": length}
+    baselines = counting_baselines(rows, {"judged": mask})["judged"]
+    return {**figures, "baselines": baselines, "windows": count, "context_length": length}
 
 
 def measure(

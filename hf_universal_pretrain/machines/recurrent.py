@@ -55,6 +55,9 @@ class RecurrentFamily(MachineFamily):
             paper); `"prefix"`: it reads the whole condition, then its seed, before it writes; `"none"`: it reads
             nothing but its own symbols.
         machines_per_round: machines drawn in a round; each serves an equal share of the rows.
+
+    Raises:
+        ValueError: with both an entropy and a temperature.
     """
 
     cell: Literal["lstm", "gru"] = "lstm"
@@ -71,6 +74,12 @@ class RecurrentFamily(MachineFamily):
     machines_per_round: int = 8
 
     gain_field: ClassVar[str] = "gain_range"
+
+    def __post_init__(self) -> None:
+        if self.sets_entropy and self.temperature_range[1] > 0:
+            raise ValueError(
+                f"entropy_range of {self.cell} stands in place of temperature_range: set one of the two to 0 0"
+            )
 
     @property
     def reads_condition(self) -> bool:

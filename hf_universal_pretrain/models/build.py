@@ -204,6 +204,12 @@ def embedding_count(model: PreTrainedModel) -> int:
     return cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
 
 
+def positions_of(config: PreTrainedConfig) -> int | None:
+    """How many tokens a model can read at once; None for no limit."""
+    positions = getattr(text_part(config), "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
+
+
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
     """Refuses what would end in an index error deep inside the model.
 
@@ -216,8 +222,8 @@ def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, conte
             f"--tokenizer: it has {len(tokenizer)} tokens, but the model has only {embeddings} embeddings: give the "
             "tokenizer that the model was made with"
         )
-    positions = getattr(text_part(model.config), "max_position_embeddings", None)  # absent: no limit
-    if positions is not None and 0 < positions < context_length:
+    positions = positions_of(model.config)
+    if positions is not None and positions < context_length:
         raise ValueError(
             f"--context_length: {context_length} is more than the {positions} positions of the model: lower it, or "
             "raise the model's with --config_overrides"

@@ -9,16 +9,16 @@ SUFFIX = "_bits_per_byte"
 
 def plot_runs(
     histories: dict[str, list[dict[str, Any]]],
-    floors: dict[str, dict[str, float]],
+    baselines: dict[str, dict[str, float]],
     path: str | Path,
     tokens_per_step: int | None = None,
 ) -> None:
-    """Draws the training loss (where there is one), the bits per byte of each text with its floors as dashed lines,
+    """Draws the training loss (where there is one), the bits per byte of each text with its baselines as dashed lines,
     and the bits of probes, against training steps or synthetic tokens.
 
     Args:
         histories: for each run, by the name it has in the legend, its log history.
-        floors: for each text, its floors by name, in bits per byte.
+        baselines: for each text, its baselines by name, in bits per byte.
         path: the PNG to write.
         tokens_per_step: synthetic tokens in a step; None to draw against steps.
     """
@@ -42,7 +42,7 @@ def plot_runs(
                 label = " ".join(filter(None, (run if len(histories) > 1 else "", curve)))
                 style = {"linewidth": 1} if key == "bits_per_token" else {"marker": "."}
                 axis.plot(*zip(*points, strict=True) if points else ((), ()), label=label, **style)
-        for (name, bits), color in zip(floors.get(title, {}).items(), ("0.75", "0.55", "0.35"), strict=False):
+        for (name, bits), color in zip(baselines.get(title, {}).items(), ("0.75", "0.55", "0.35"), strict=False):
             axis.axhline(bits, color=color, linestyle="--", linewidth=1)
             side = "top" if name == "best" else "bottom"  # it lies close under the one before
             axis.annotate(name, (0.99, bits), xycoords=("axes fraction", "data"), ha="right", va=side, color=color)

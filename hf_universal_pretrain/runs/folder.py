@@ -63,7 +63,7 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
         RunFinished: if there is nothing left to do.
     """
     folder, asked = Path(str(args.output_dir)), args.resume_from_checkpoint
-    _check_can_be_written(folder)
+    check_can_be_written(folder, "--output_dir")
     auto = asked in (None, "auto")
     where = f"--output_dir: {folder}" if auto else f"--resume_from_checkpoint: {asked}"
     try:
@@ -88,15 +88,16 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
     return None if checkpoint is None else str(checkpoint)
 
 
-def _check_can_be_written(folder: Path) -> None:
+def check_can_be_written(folder: Path, flag: str) -> None:
+    """Raises a ValueError that names `flag` where a folder, or the one that it would be made in, cannot be written."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
     if not nearest.is_dir():
         what = "a file" if nearest.exists() else "a link to nothing"
-        raise ValueError(f"--output_dir: {nearest} is {what}: give another folder")
+        raise ValueError(f"{flag}: {nearest} is {what}: give another folder")
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
-        raise ValueError(f"--output_dir: cannot write to {nearest} ({error.strerror}): give another folder") from error
+        raise ValueError(f"{flag}: cannot write to {nearest} ({error.strerror}): give another folder") from error
 
 
 def _named_checkpoint(checkpoint: Path, folder: Path) -> Path:

@@ -18,7 +18,7 @@ from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens, wall_seconds
 from hf_universal_pretrain.runs.readme import duration, render_card, write_card, yaml_lines
 from hf_universal_pretrain.runs.record import RunRecord
-from hf_universal_pretrain.runs.tables import FLOORS, reach_line
+from hf_universal_pretrain.runs.tables import BASELINES, PICTURED, reach_line, shown_baselines, text_notes
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
@@ -32,11 +32,11 @@ RECIPE = (
 
 def write_model_card(record: RunRecord, published: str | None = None) -> None:
     """Writes `README.md` and `curves.png` into the run's folder; for `published` see `write_card`."""
-    floors = {
-        name: {label: result["floors"][key] for key, label in FLOORS.items()} for name, result in record.texts.items()
+    baselines = {
+        name: {BASELINES[key]: result["baselines"][key] for key in PICTURED} for name, result in record.texts.items()
     }
     histories = {record.folder.resolve().name: record.history, **record.compare_with}
-    plot_runs(histories, floors, record.folder / "curves.png", record.tokens_per_step if record.data else None)
+    plot_runs(histories, baselines, record.folder / "curves.png", record.tokens_per_step if record.data else None)
     write_card(record.folder, _render(record), published)
 
 
@@ -61,7 +61,8 @@ def _render(record: RunRecord) -> str:
         window_bytes=next((result["context_length"] for result in texts.values()), 0),
         measured_before=all("bits_per_byte_before" in result for result in texts.values()),
         results=texts,
-        floors=FLOORS,
+        baselines=shown_baselines(texts),
+        notes=text_notes(texts),
         probes=probes,
         reach=record.reach and reach_line(record.reach),
         steps=f"{record.steps:,}",
@@ -100,20 +101,17 @@ def _metadata(record: RunRecord, before: dict[str, Any] | None, results: list[Ev
 
 
 def _eval_results(texts: dict[str, dict[str, Any]], probes: dict[str, dict[str, Any]]) -> list[EvalResult]:
-    """What was measured, each figure beside its floors, as `model-index` has it."""
+    """What was measured of the model, as `model-index` has it."""
     rows: list[tuple[str, str, str, str, float | None]] = []  # of what, in words, metric, in words, bits
     for name, result in texts.items():
         what = name, f"{name}, second half of {result['context_length']}-byte windows"
         rows.append((*what, "bits_per_byte", "Bits per byte", result["bits_per_byte"]))
-        for floor, label in FLOORS.items():
-            rows.append((*what, f"bits_per_byte_floor_{floor}", f"Floor: {label}", result["floors"][floor]))
         for where, words in (("whole", "whole window"), ("last", "last byte")):
             bits = result[where]["bits_per_byte"]
             rows.append((*what, f"bits_per_byte_{where}", f"Bits per byte, {words}", bits))
     for name, result in probes.items():
         what = name, f"{name}, {result['context_length']} symbols"
         rows.append((*what, "bits_per_symbol", "Bits per symbol", result["bits_per_symbol"]))
-        rows.append((*what, "bits_per_symbol_floor_best", "Floor: best", result["floors"]["best"]))
     return [
         EvalResult(
             task_type="text-generation",

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from transformers import TrainingArguments
 
-from hf_universal_pretrain.evaluation import probe_entry, text_entry, text_floors
+from hf_universal_pretrain.evaluation import TextSetting, probe_entry, text_entry
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
@@ -70,17 +69,17 @@ def last_figures(history: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return next((entry["figures"].get(kind) or {} for entry in reversed(history) if "figures" in entry), {})
 
 
-def text_results(history: list[dict[str, Any]], windows: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
+def text_results(history: list[dict[str, Any]], settings: dict[str, TextSetting]) -> dict[str, dict[str, Any]]:
     """For each text its entry (`evaluation.text_entry`), as last measured, and `bits_per_byte_before` if it was
     measured at step 0.
 
     Args:
         history: the log of a `BitsTrainer`.
-        windows: of each text, `(count, length)` uint8.
+        settings: of each text, from `evaluation.text_setting`.
     """
     figures, results = last_figures(history, "texts"), {}
-    for name, cut in windows.items():
-        results[name] = text_entry(figures.get(name, {}), text_floors(cut), cut)
+    for name, setting in settings.items():
+        results[name] = text_entry(figures.get(name, {}), setting)
         key = f"eval_{name}_bits_per_byte"
         before = next((entry[key] for entry in history if key in entry and entry["step"] == 0), None)
         if before is not None:

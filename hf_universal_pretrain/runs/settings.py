@@ -26,6 +26,12 @@ HARMLESS = (
 LENGTH = ("max_steps", "num_train_epochs")
 # how many rows a step has; these may change together with the number of processes
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
+# numbers that transformers takes as they are, NaN too
+NOT_NEGATIVE = (
+    "learning_rate", "warmup_steps", "weight_decay", "adam_epsilon", "neftune_noise_alpha", "max_grad_norm",
+    "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "eval_delay",
+)  # fmt: skip
+BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
 # of a model's configuration: where it came from, and what the Trainer changes
 _NOT_OF_THE_MODEL = {"_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"}
 
@@ -56,8 +62,11 @@ def check_arguments(args: TrainingArguments) -> None:
     """
     for name in (*BATCH, "per_device_eval_batch_size"):
         at_least(1, name, getattr(args, name))
-    if not 0 <= args.learning_rate < math.inf:
-        raise ValueError(f"--learning_rate must be a number from 0 on, not {args.learning_rate}")
+    for name in (*NOT_NEGATIVE, *BELOW_ONE):
+        value, most = getattr(args, name), 1.0 if name in BELOW_ONE else math.inf
+        if value is not None and not 0 <= value < most:
+            up_to = "on" if most == math.inf else "to below 1"
+            raise ValueError(f"--{name} must be a number from 0 {up_to}, not {value}")
     if args.fp16 and args.device.type == "cpu":
         raise ValueError("--fp16 needs a GPU: leave it out, or give --bf16")
     if args.enable_jit_checkpoint:

@@ -4,13 +4,13 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, default_data_collator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, default_data_collator
 from transformers.trainer_utils import HubStrategy
 
-from hf_universal_pretrain.evaluation import Figures, measure
+from hf_universal_pretrain.evaluation import Figures, TextSetting, measure, text_setting
 from hf_universal_pretrain.hub import claim_repository, hide_token, published_readme, reason
 from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
 from hf_universal_pretrain.models.cost import training_flops_per_token
@@ -20,6 +20,8 @@ from hf_universal_pretrain.runs.model_card import write_model_card
 from hf_universal_pretrain.runs.record import RunRecord, last_figures, probe_results, text_results
 from hf_universal_pretrain.runs.tables import probes_table, reach_line, results_table, write_results
 from hf_universal_pretrain.training.exact import ExactTrainer
+from hf_universal_pretrain.training.printing import print_evaluations_in_lines
+from hf_universal_pretrain.training.refusals import check_metric
 
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ class BitsTrainer(ExactTrainer):
     """An [`ExactTrainer`] whose evaluation is bits per byte on windows of real text.
 
     Args:
+        model: as for [`ExactTrainer`].
+        args: of the training.
         eval_windows: for each text, `(count, length)` uint8 windows (see `evaluation.cut_windows`). Metrics are
             `eval_NAME_bits_per_byte`, over the second half of each window, and kin (see `text_metrics`). Every process
             evaluates all windows.
@@ -40,9 +44,13 @@ class BitsTrainer(ExactTrainer):
     """
 
     processing_class: PreTrainedTokenizerBase
+    told: Literal["all", "printable"] = "all"
+    """The tokens that the rows of training are made of, where there are no others."""
 
     def __init__(
         self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
         *,
         eval_windows: dict[str, Tensor] | None = None,
         eval_probes: Sequence[str] = (),
@@ -56,12 +64,19 @@ class BitsTrainer(ExactTrainer):
         self.probe_windows = probe_windows
         self.started_from = started_from
         self.compare_with = compare_with or {}
-        hide_token(kwargs["args"])
+        if "eval_dataset" in kwargs:
+            raise ValueError("eval_dataset: give texts to measure as eval_windows (see evaluation.cut_windows)")
+        hide_token(args)
         kwargs.setdefault("data_collator", default_data_collator)
-        if not has_causal_loss(kwargs["model"]):
+        if not has_causal_loss(model):
             kwargs.setdefault("compute_loss_func", causal_loss)
         # the stock Trainer wants to see a dataset before it lets eval_strategy be anything but "no"
-        super().__init__(eval_dataset=self.eval_windows or None, **kwargs)
+        super().__init__(model, args, eval_dataset=self.eval_windows or None, **kwargs)
+        print_evaluations_in_lines(self)
+
+    def _validate_args(self) -> None:
+        super()._validate_args()
+        check_metric(self, self.metric_names())
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Bits per byte on each text of `eval_windows`, as `{prefix}_{name}_bits_per_byte` and kin, and probes."""
@@ -84,6 +99,11 @@ class BitsTrainer(ExactTrainer):
         entry["figures"] = figures  # in the log alone: loggers take only numbers
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def metric_names(self) -> list[str]:
+        """What an evaluation measures that may decide which model is the best."""
+        texts = [f"eval_{name}_{what}" for name in self.eval_windows for what in ("bits_per_byte", "whole_bits")]
+        return [*texts, *(f"eval_probe_{name}_bits_per_symbol" for name in self.eval_probes)]
 
     def measure_more(self, prefix: str) -> tuple[dict[str, float], dict[str, Any] | None]:
         """What a kind of trainer measures beside texts and probes: numbers for the log, and the figures in full."""
@@ -127,12 +147,16 @@ class BitsTrainer(ExactTrainer):
             tokens_per_step=self.tokens_at(1),
             steps=self.state.global_step,
             history=log,
-            texts=text_results(log, self.eval_windows),
+            texts=text_results(log, self.text_settings()),
             probes=probe_results(log, self.context_length, self.probe_windows),
             reach=last_figures(log, "reach"),
             started_from=self.started_from,
             compare_with=self.compare_with,
         )
+
+    def text_settings(self) -> dict[str, TextSetting]:
+        """What the figures of each text are told with."""
+        return {name: text_setting(cut, self.processing_class, self.told) for name, cut in self.eval_windows.items()}
 
     def finish(self) -> None:
         """Leaves a complete output folder: model, tokenizer, state, results, card and curves; prints the table.
@@ -149,7 +173,7 @@ class BitsTrainer(ExactTrainer):
             self.save_state()
             if self.is_world_process_zero():
                 record = self.record()
-                write_results(record.texts, record.probes, record.folder, record.reach)
+                write_results(record.texts, record.probes, record.folder, record.context_length, record.reach)
                 write_model_card(record)
                 write_run_file(record.folder, self.settings, finished_at=record.steps)
         if self.is_world_process_zero():

@@ -1,6 +1,6 @@
 """`UPConfig`: the arguments of a universal pretraining."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from transformers import TrainingArguments
 
@@ -58,3 +58,16 @@ class UPConfig(TrainingArguments):
             raise ValueError(
                 "ignore_data_skip must stay on: the stream's state is restored from the checkpoint instead"
             )
+
+
+def as_up_config(args: TrainingArguments) -> UPConfig:
+    """Training arguments as those of a universal pretraining: all values are kept, those that have the library's own
+    defaults too, but `ignore_data_skip`, which is turned on.
+
+    Raises:
+        ValueError: if `max_steps` is not positive, or another value does not go with a synthetic stream.
+    """
+    if isinstance(args, UPConfig):
+        return args
+    names = {field.name for field in fields(args) if field.init} & {field.name for field in fields(UPConfig)}
+    return UPConfig(**{name: getattr(args, name) for name in names} | {"ignore_data_skip": True})

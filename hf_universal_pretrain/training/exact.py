@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from hf_universal_pretrain.runs.checkpoints import mark_complete, unmark
 from hf_universal_pretrain.runs.folder import write_run_file
 from hf_universal_pretrain.runs.settings import run_settings
 from hf_universal_pretrain.training.health import HealthCallback, check_weights
+from hf_universal_pretrain.training.refusals import check_optimizer
 
 
 logger = logging.getLogger(__name__)
@@ -43,9 +45,9 @@ class ExactTrainer(Trainer):
 
     def __init__(
         self,
-        *,
         model: PreTrainedModel,
         args: TrainingArguments,
+        *,
         context_length: int,
         settings: dict[str, Any] | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -55,7 +57,8 @@ class ExactTrainer(Trainer):
         _check_is_whole(model)
         tokenizer, dataset = kwargs.get("processing_class"), kwargs.get("train_dataset")
         self.settings = settings or run_settings(args, model, tokenizer, dataset)
-        super().__init__(model=model, args=args, callbacks=[HealthCallback(), *(callbacks or [])], **kwargs)
+        self._callbacks = [HealthCallback(), *(callbacks or [])]
+        super().__init__(model=model, args=args, callbacks=self._callbacks, **kwargs)
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self.is_fsdp_enabled and args.process_index == 0:
             logger.warning("accelerate has FSDP on GPUs only: each process holds a whole copy of the model (DDP).")
 
@@ -63,6 +66,11 @@ class ExactTrainer(Trainer):
     def folder(self) -> Path:
         """Where the run writes."""
         return Path(str(self.args.output_dir))
+
+    # The stock constructor calls this before it claims a repository and makes the output folder.
+    def _validate_args(self) -> None:
+        super()._validate_args()
+        check_optimizer(self, self._callbacks)
 
     # Once the stock method has made the optimizer and loaded the checkpoint, there is nothing left to be refused: only
     # now is the first file written.
@@ -158,11 +166,17 @@ class ExactTrainer(Trainer):
         try:
             yield
         except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):  # torch's way to say it
+            if isinstance(error, RuntimeError) and not _is_of_writing(error):
                 raise
             if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR) and self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)
             raise SaveFailed(f"cannot save to {folder}: {first_line(error)}") from error
+
+
+def _is_of_writing(error: RuntimeError) -> bool:
+    """Whether it comes out of `torch.save`, which says in many ways that a disk is full."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == torch.serialization.__name__ for frame, _ in frames)
 
 
 def _check_is_whole(model: PreTrainedModel) -> None:

@@ -1,11 +1,13 @@
 """Keeping Adam's moments of pretraining for the training that follows, instead of starting them at zero."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 
 
@@ -43,9 +45,26 @@ class KeepOptimizerCallback(TrainerCallback):
         if state.global_step:  # resumed: the checkpoint has the optimizer
             return
         optimizer = kwargs["optimizer"]
-        kept = torch.load(self.path, map_location="cpu", weights_only=True)["state"]
-        mine = optimizer.state_dict()["param_groups"]
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": self.moments(optimizer), "param_groups": groups})
+
+    def moments(self, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, torch.Tensor]]:
+        """What was kept, if it fits an optimizer.
+
+        Raises:
+            ValueError: if one of the two is not Adam, or the sizes differ.
+        """
+        try:
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)["state"]
+        except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+            raise ValueError(f"--keep_optimizer: {self.path} cannot be read ({first_line(error)})") from error
+        of_adam = {"exp_avg", "exp_avg_sq"}
+        if not kept or not all(isinstance(state, dict) and of_adam <= state.keys() for state in kept.values()):
+            raise ValueError(f"--keep_optimizer: {self.path} is not of Adam or AdamW: leave the flag out")
         shapes = [weight.shape for group in optimizer.param_groups for weight in group["params"]]
-        if [kept[i]["exp_avg"].shape for i in range(len(kept))] != shapes:
-            raise ValueError(f"--keep_optimizer: {self.path} belongs to a model of other sizes")
-        optimizer.load_state_dict({"state": kept, "param_groups": mine})
+        if [kept[i]["exp_avg"].shape for i in sorted(kept)] != shapes:
+            raise ValueError(f"--keep_optimizer: {self.path} belongs to a model of other sizes: leave the flag out")
+        bare = getattr(optimizer, "optimizer", optimizer)  # as accelerate wraps it
+        if not isinstance(bare, (torch.optim.Adam, torch.optim.AdamW)):
+            raise ValueError(f"--keep_optimizer goes with --optim adamw_torch, not with {type(bare).__name__}")
+        return kept

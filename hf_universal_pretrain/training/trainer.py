@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from hf_universal_pretrain.evaluation.reach import measure_reach
 from hf_universal_pretrain.runs.record import RunRecord
 from hf_universal_pretrain.stream.dataset import SyntheticUPDataset
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.callbacks import BufferEnrichmentCallback
-from hf_universal_pretrain.training.config import UPConfig
+from hf_universal_pretrain.training.config import UPConfig, as_up_config
 
 
 REACH_ROWS, REACH_DISTANCES = 48, (1, 2, 4, 16)
@@ -30,9 +30,11 @@ class UPTrainer(BitsTrainer):
     `args.global_stream` all processes run the same stream, and each takes its share of the rows.
 
     Args:
+        model: as for [`BitsTrainer`].
+        args: a [`UPConfig`]; other training arguments are made one (see `as_up_config`).
         train_dataset: the synthetic stream. It is restarted if it was made for another rank, world size or device.
         callbacks: added to [`BufferEnrichmentCallback`].
-        kwargs: as for [`BitsTrainer`]; `args` should be a [`UPConfig`].
+        kwargs: as for [`BitsTrainer`].
 
     Example:
 
@@ -47,14 +49,23 @@ class UPTrainer(BitsTrainer):
     train_dataset: SyntheticUPDataset
 
     def __init__(
-        self, *, train_dataset: SyntheticUPDataset, callbacks: list[TrainerCallback] | None = None, **kwargs: Any
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        *,
+        train_dataset: SyntheticUPDataset,
+        callbacks: list[TrainerCallback] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
+            model,
+            as_up_config(args),
             train_dataset=train_dataset,
             context_length=train_dataset.config.context_length,
             callbacks=[BufferEnrichmentCallback(), *(callbacks or [])],
             **kwargs,
         )
+        self.told = train_dataset.config.tokens
         self.held_out: dict[int, torch.Tensor] = {}  # rows that are not trained on, of the stage that is measured
         device = self.args.device if self.args.device.type == "cuda" else torch.device("cpu")
         rank, world_size = self.args.process_index, self.args.world_size
@@ -82,7 +93,10 @@ class UPTrainer(BitsTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self.generation_before = self.train_dataset.generation_seconds
-        return super().train(*args, **kwargs)
+        try:
+            return super().train(*args, **kwargs)
+        finally:  # the callback's end of training does not come after an error or Ctrl-C
+            self.train_dataset.enriches_itself = True
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds `synthetic_tokens` (all processes), `rounds`, and `generation_share`: of the wall time since `train`
@@ -97,6 +111,9 @@ class UPTrainer(BitsTrainer):
                 logs["acceptance"] = round(self.train_dataset.kept / self.train_dataset.tried, 4)
         self.state.epoch = self.state.global_step / self.args.max_steps  # restarts at 0 when resumed, otherwise
         super().log(logs, start_time)
+
+    def metric_names(self) -> list[str]:
+        return [*super().metric_names(), "eval_reach_bits"]
 
     def measure_more(self, prefix: str) -> tuple[dict[str, float], dict[str, Any] | None]:
         """How far back the model looks, on held-out rows of the stage that the stream is in (see `evaluation.reach`):

@@ -27,7 +27,8 @@ from hf_universal_pretrain import SyntheticUPConfig, UPConfig
 from hf_universal_pretrain.cli import COMMANDS
 from hf_universal_pretrain.commands import arguments
 from hf_universal_pretrain.commands.help import GROUPS, field_docs, stock_docs
-from hf_universal_pretrain.machines import FAMILIES, build_family
+from hf_universal_pretrain.machines import FAMILIES
+from hf_universal_pretrain.stream.families import build_family
 
 
 ROOT = Path(__file__).resolve().parents[2]

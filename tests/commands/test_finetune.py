@@ -51,6 +51,21 @@ def finetune(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return run
 
 
+@pytest.mark.parametrize("flags, length", [([], 32), (["--context_length", "48"], 48)])
+def test_rows_are_as_long_as_in_pretraining_unless_told(
+    flags: list[str], length: int, run_folder: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(run_folder)
+    common = ["--model", "run", "--train_file", "train.txt", "--use_cpu", "--max_steps", "1", "--eval_windows", "2"]
+    folder = f"length-{length}"
+    monkeypatch.setattr("sys.argv", ["finetune.py", *common, "--output_dir", folder, "--save_strategy", "no", *flags])
+    command.main()
+    results = json.loads((run_folder / folder / "eval_results.json").read_text())
+    assert results["context_length"] == results["texts"]["held_out"]["context_length"] == length
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning: --context_length" in line]
+    assert len(warnings) == (length > 32), "one line where rows are longer than those of the pretraining"
+
+
 def test_attention_only_takes_attention_and_says_so(finetune, run_folder: Path, capsys) -> None:
     finetune("--transfer", "attention", "--max_steps", "1", "--learning_rate", "0", "--save_strategy", "no")
     shown = capsys.readouterr().out

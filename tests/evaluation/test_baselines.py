@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_universal_pretrain.evaluation import cut_windows, floors, make_probe, markov_bits, position_masks, text_floors
+from hf_universal_pretrain.evaluation import (
+    counting_baselines,
+    cut_windows,
+    make_probe,
+    markov_bits,
+    position_masks,
+    text_baselines,
+)
 from hf_universal_pretrain.evaluation.baselines import SMOOTHINGS, markov_counts
 from hf_universal_pretrain.evaluation.probes import PIECES, probe_string
 
@@ -43,51 +50,52 @@ def test_what_is_predicted_is_a_distribution() -> None:
         assert markov_bits(window, order, 0.01)[:, -1].neg().exp2().sum().item() == pytest.approx(1)
 
 
-def test_floors_of_extremes() -> None:
-    constant = text_floors(torch.zeros(3, 256, dtype=torch.uint8))["second_half"]
-    assert constant["uniform"] == 8.0 and constant["kt"] < 0.15 and constant["best"] < 0.01
-    noise = text_floors(torch.randint(256, (50, 256), generator=torch.Generator().manual_seed(0)))["second_half"]
-    assert min(noise[floor] for floor in noise if floor not in ("uniform", "best")) > 7.9
-    cycle = text_floors(torch.arange(7).repeat(5, 40)[:, :256])["last"]
-    assert cycle["markov_1"] < 0.02 < 2.5 < cycle["kt"] and cycle["best"] == min(cycle.values())
+def test_baselines_of_extremes() -> None:
+    constant = text_baselines(torch.zeros(3, 256, dtype=torch.uint8))["second_half"]
+    assert constant["uniform"] == 8.0 and constant["counts_05"] < 0.15 < constant["kt"] and constant["best"] < 0.01
+    noise = text_baselines(torch.randint(256, (50, 256), generator=torch.Generator().manual_seed(0)))["second_half"]
+    assert min(noise[name] for name in noise if name not in ("uniform", "best")) > 7.9
+    cycle = text_baselines(torch.arange(7).repeat(5, 40)[:, :256])["last"]
+    assert cycle["markov_1"] < 0.02 < 2.5 < cycle["counts_05"] < cycle["kt"] and cycle["best"] == min(cycle.values())
 
 
 def test_each_order_has_the_best_of_five_smoothings_at_the_judged_positions() -> None:
     windows, judged = make_probe("dyck", 128, 50)
-    found = floors(windows, {"end": judged}, alphabet_size=40)["end"]
+    found = counting_baselines(windows, {"end": judged}, alphabet_size=40)["end"]
     for order in range(1, 6):
         bits = [markov_bits(windows, order, s, 40)[:, -1].mean().item() for s in (1, 0.1, 0.01, 1e-4, 1e-6)]
         assert found[f"markov_{order}"] == pytest.approx(min(bits))
-    assert found["kt"] == pytest.approx(markov_bits(windows, 0, 0.05, 40)[:, -1].mean().item())
+    assert found["kt"] == pytest.approx(markov_bits(windows, 0, 0.5, 40)[:, -1].mean().item())
+    assert found["counts_05"] == pytest.approx(markov_bits(windows, 0, 0.05, 40)[:, -1].mean().item())
     assert found["uniform"] == math.log2(40) and found["best"] == min(found.values())
 
 
 @pytest.mark.skipif(not Path("../shared/data/english-valid.txt").exists(), reason="the measuring text is not at hand")
-def test_floors_on_english_are_the_known_figures() -> None:
-    """KT and Markov of order 1 and 2, measured independently on 300 windows cut elsewhere (field notes, section g).
+def test_baselines_on_english_are_the_known_figures() -> None:
+    """Order 0 (smoothing .05), 1 and 2, measured independently on 300 windows cut elsewhere (field notes, section g).
     The last position alone is one byte a window, and moves by several tenths from one cut to another: the notes have
     4.24 for order 1 at context 512; ours, evenly spaced, are 4.35 on 300 and 4.53 on 1,000 windows."""
     text = Path("../shared/data/english-valid.txt").read_bytes()
     known = {
-        256: {"kt": (4.84, 5.18), "1": (5.41, 6.12)},
-        512: {"kt": (4.71, 4.95), "1": (4.66, 5.40), "2": (5.52, 6.14)},
+        256: {"counts_05": (4.84, 5.18), "1": (5.41, 6.12)},
+        512: {"counts_05": (4.71, 4.95), "1": (4.66, 5.40), "2": (5.52, 6.14)},
     }
     for length, figures in known.items():
         windows = cut_windows(text, length, 300)
         masks = position_masks(length)
+        at_last = {"counts_05": 4.7, "1": 4.24, "2": 5.03}
         for name, (half, whole) in figures.items():
-            bits = markov_bits(windows, 0, 0.05) if name == "kt" else markov_bits(windows, int(name), 0.01)
+            bits = markov_bits(windows, 0, 0.05) if name == "counts_05" else markov_bits(windows, int(name), 0.01)
             assert bits[:, masks["second_half"]].mean().item() == pytest.approx(half, abs=0.08)
             assert bits[:, masks["whole"]].mean().item() == pytest.approx(whole, abs=0.08)
-            assert bits[:, -1].mean().item() == pytest.approx({"kt": 4.7, "1": 4.24, "2": 5.03}[name], abs=0.35) or (
-                length == 256
-            )
+            if length == 512:
+                assert bits[:, -1].mean().item() == pytest.approx(at_last[name], abs=0.35)
 
 
 def test_a_thousand_windows_of_512_take_seconds() -> None:
     windows = torch.randint(90, (1000, 512), generator=torch.Generator().manual_seed(0))
     began = time.process_time()
-    text_floors(windows)
+    text_baselines(windows)
     assert time.process_time() - began < 20  # of all cores together; about 2 where nothing else runs
 
 
@@ -108,8 +116,8 @@ def test_in_context_markov_models_reach_the_papers_figures(probe: str) -> None:
     The paper's code divides by how often the context stands in the window, its standing at the very end included,
     after which nothing has followed yet: its probabilities add up to less than one, and the rarer the context, the
     more bits that costs (log2(17/16) = .09 for one that stood 16 times). Counted in the same way here (`+ 1`), our
-    figures are the paper's; as `floors` counts, they are lower, order 5 by .1 to .6 bits. What is left is chance: one
-    string of 100,000 symbols and random windows, there as here. The last 16 positions stand for the last.
+    figures are the paper's; as `counting_baselines` counts, they are lower, order 5 by .1 to .6 bits. What is left is
+    chance: one string of 100,000 symbols and random windows, there as here. The last 16 positions stand for the last.
     """
     windows, _ = make_probe(probe, 512, 300)
     symbols = len(set(probe_string(probe, torch.Generator().manual_seed(0))))

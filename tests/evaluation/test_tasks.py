@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_universal_pretrain.evaluation import floors, make_probe
+from hf_universal_pretrain.evaluation import counting_baselines, make_probe
 from hf_universal_pretrain.evaluation.tasks import TASKS
 
 
@@ -54,7 +54,7 @@ def test_needle_is_in_the_haystack_once() -> None:
 def test_counting_symbols_does_not_answer(name: str) -> None:
     """Order 0 finds nothing but what is rare or frequent; where answers follow their context, order 1 does better."""
     rows, judged = make_probe(name, 256, 100)
-    found = floors(rows, {"judged": judged, "rest": ~judged})
+    found = counting_baselines(rows, {"judged": judged, "rest": ~judged})
     assert found["judged"]["kt"] > (3.9 if name == "repeat" else 5.0)
     assert rows.min() >= 0 and rows.max() <= 255 and judged.any()
     if name in ("induction", "repeat", "needle"):

@@ -165,6 +165,11 @@ def test_machines_drawn_one_by_one_can_be_stacked(name: str) -> None:
     assert torch.equal(again.entropy, drawn[1].entropy) and torch.equal(again.symbols, drawn[1].symbols)
 
 
+def test_entropy_and_temperature_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="entropy_range of gru"):
+        make("gru", temperature_range=(0.5, 1.0))
+
+
 def test_few_symbols_are_not_asked_for_more_than_they_have() -> None:
     """Two symbols have one bit at most, and a choice between them is kept from being noise."""
     own = draw_own_symbols(10, 2, (32, 48), (0.9, 2.1), (0.0, 0.0), torch.Generator().manual_seed(0))

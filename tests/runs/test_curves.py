@@ -26,12 +26,12 @@ def test_a_folder_that_holds_no_run_is_named(tmp_path: Path) -> None:
         read_history(tmp_path)
 
 
-def test_bits_are_drawn_against_synthetic_tokens_with_floors_as_dashed_lines(drawn: list, tmp_path: Path) -> None:
+def test_bits_are_drawn_against_synthetic_tokens_with_baselines_as_dashed_lines(drawn: list, tmp_path: Path) -> None:
     history = [{"step": 0, "eval_english_bits_per_byte": 8.0, "eval_english_ci95": 0.1}]
     history += [{"step": 10, "bits_per_token": 7.0}, {"step": 10, "eval_english_bits_per_byte": 6.0}]
     history += [{"step": 10, "eval_probe_sort_bits_per_symbol": 5.0, "eval_probe_sort_accuracy": 0.5}]
-    floors = {"english": {"uniform": 8.0, "KT": 4.7, "best": 4.6}}
-    plot_runs({"run": history}, floors, tmp_path / "curves.png", tokens_per_step=2048)
+    baselines = {"english": {"uniform": 8.0, "KT": 4.7, "best": 4.6}}
+    plot_runs({"run": history}, baselines, tmp_path / "curves.png", tokens_per_step=2048)
     loss, english, probes = drawn[0].axes
     assert [axis.get_title() for axis in drawn[0].axes] == ["Training loss", "english", "probes"]
     curve, *dashed = english.lines
@@ -41,7 +41,7 @@ def test_bits_are_drawn_against_synthetic_tokens_with_floors_as_dashed_lines(dra
     assert list(probes.lines[0].get_ydata()) == [5.0] and loss.get_ylabel() == "bits per token"
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
-    plot_runs({"a": history, "b": history}, floors, tmp_path / "curves.png")
+    plot_runs({"a": history, "b": history}, baselines, tmp_path / "curves.png")
     assert list(drawn[1].axes[1].lines[1].get_xdata()) == [0, 10] and drawn[1].axes[1].get_xlabel() == "step"
 
 

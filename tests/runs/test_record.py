@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hf_universal_pretrain.evaluation import cut_windows, probe_entry, text_entry, text_figures, text_floors
+from hf_universal_pretrain.evaluation import cut_windows, probe_entry, text_entry, text_figures, text_setting
 from hf_universal_pretrain.runs.record import last_figures
 from hf_universal_pretrain.runs.tables import probes_table, texts_table
 from hf_universal_pretrain.text import interpreter_texts
@@ -30,7 +30,7 @@ def test_a_text_that_is_named_as_a_part_of_another_keeps_its_figures(make_traine
     found = read_strictly(tmp_path / "eval_results.json")["texts"]
     for name, windows in trainer.eval_windows.items():
         figures = text_figures(trainer.model, trainer.processing_class, windows, batch_size=8)
-        expected = text_entry(figures, text_floors(windows), windows)
+        expected = text_entry(figures, text_setting(windows, trainer.processing_class))
         before = trainer.state.log_history[0][f"eval_{name}_bits_per_byte"]
         assert found[name] == {**expected, "bits_per_byte_before": before}
 
@@ -64,7 +64,7 @@ def test_a_single_window_has_no_interval(make_trainer, tmp_path: Path, capsys) -
 
 
 def test_what_was_not_judged_is_a_dash() -> None:
-    floors = dict.fromkeys(("kt", "best"), 8.0)
-    nothing = {"bits_per_symbol": None, "ci95": None, "accuracy": 0.0, "bits_saved": None, "floors": floors}
-    assert probes_table({"sort": nothing}).splitlines()[1].split() == ["sort", "-", "8.000", "8.000", "0.0%"]
-    assert not math.isnan(probe_entry({}, "sort", 32, 2)["floors"]["best"])
+    baselines = dict.fromkeys(("kt", "counts_05", "best"), 8.0)
+    nothing = {"bits_per_symbol": None, "ci95": None, "accuracy": 0.0, "bits_saved": None, "baselines": baselines}
+    assert probes_table({"sort": nothing}).splitlines()[2].split() == ["sort", "-", *["8.000"] * 3, "0.0%"]
+    assert not math.isnan(probe_entry({}, "sort", 32, 2)["baselines"]["best"])

@@ -10,6 +10,7 @@ from hf_universal_pretrain import UPTrainer
 
 
 PRIVATE = {
+    "_validate_args": [],
     "_evaluate": ["trial", "ignore_keys_for_eval", "skip_scheduler"],
     "_init_training_state": [
         "max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial",

@@ -139,9 +139,9 @@ def test_output_folder_is_complete_and_loads_without_this_package(make_trainer, 
     assert SyntheticUPConfig.from_pretrained(tmp_path) == trainer.train_dataset.config
     texts = json.loads((tmp_path / "eval_results.json").read_text())["texts"]
     assert texts["english"].keys() == {
-        "bits_per_byte", "bits_per_byte_before", "ci95", "floors", "whole", "last", "windows", "context_length",
+        "bits_per_byte", "bits_per_byte_before", "ci95", "baselines", "whole", "last", "windows", "context_length",
     }  # fmt: skip
-    assert texts["english"]["floors"]["uniform"] == 8.0
+    assert texts["english"]["baselines"]["uniform"] == 8.0
 
 
 def test_probes_are_measured_with_the_texts(make_trainer, tmp_path: Path, capsys) -> None:

@@ -56,13 +56,14 @@ def _stack(x: list[int], sep: int, u: list[float]) -> tuple[list[int], list[int]
     """Pushes (a symbol) and pops (the separator), mostly pushes first; the answer is the stack from the top down."""
     operations: list[int] = []
     stack: list[int] = []
-    fresh = distinct(x)
     for i, chance in enumerate(u):
         push_chance = 0.75 if i < 2 * len(u) / 3 else 0.25
-        if fresh and (chance < push_chance or not stack):
-            stack.append(fresh.pop(0))
-            operations.append(stack[-1])
-        elif stack:
+        # what is pushed is not on the stack already; each number makes one operation, or rows would run out of numbers
+        new = next((symbol for symbol in (*x[i:], *x[:i]) if symbol not in stack), None)
+        if new is not None and (chance < push_chance or not stack):
+            stack.append(new)
+            operations.append(new)
+        else:
             stack.pop()
             operations.append(sep)
     return operations, stack[::-1]

@@ -19,7 +19,7 @@ class RepeatFamily(MachineFamily):
     a strand changes over to another string of its own past. One to `max_strands` strands are interleaved at random.
 
     Args:
-        max_strands: strands of a row are uniform over 1 to max_strands.
+        max_strands: strands of a row, log-uniform from 1 on (one in half of the rows, with the default of 3).
         distance_range: log-uniform, in symbols of the strand; cut to half the row.
         mutation_range: chance that a symbol is fresh instead of copied, uniform.
         change_range: chance at each symbol that the distance is drawn anew, log-uniform.

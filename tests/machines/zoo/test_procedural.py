@@ -74,6 +74,16 @@ def test_stack_from_the_top() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_rows_are_questions_and_answers_to_their_end(task: str) -> None:
+    """A row that runs out of random numbers ends in one symbol, again and again."""
+    generator = torch.Generator().manual_seed(0)
+    zeros = torch.zeros(300, 512, dtype=torch.int64)
+    rows = ProceduralFamily(tasks=(task,)).draw(300, generator).generate(zeros[:, :1], zeros, generator)
+    ends = torch.where(rows < 0, ~rows, rows)[:, -64:]
+    assert (ends == ends[:, :1]).all(1).sum() == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_questions_are_not_judged_answers_are(task: str) -> None:
     generator = torch.Generator().manual_seed(0)
     zeros = torch.zeros(60, 128, dtype=torch.int64)

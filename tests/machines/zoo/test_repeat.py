@@ -52,6 +52,13 @@ def test_strands_are_interleaved_periodic_strings() -> None:
     assert not divides(noise)
 
 
+def test_strands_are_log_uniform() -> None:
+    """As documented: 1, 2 and 3 in log(2), log(3/2) and log(4/3) of log(4)."""
+    strands = RepeatFamily(alphabet_size=200).draw(20_000, torch.Generator().manual_seed(0)).strands
+    shares = torch.bincount(strands.flatten(), minlength=4)[1:] / 20_000
+    assert (shares - torch.tensor([0.5, 0.2925, 0.2075])).abs().max() < 0.02
+
+
 def test_distances_change() -> None:
     """With a change every 20 symbols a row follows several periods in turn."""
     rows = rows_of(
