@@ -13,6 +13,7 @@ import re
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -132,7 +133,7 @@ def check_family(cls: type[MachineFamily]) -> None:
 
     try:
         made, again = write(), write()
-        machines = family.draw(rows, torch.Generator())
+        machines: Any = family.draw(rows, torch.Generator())
         _ = family.reads_condition, family.flops_per_symbol
     except Exception as error:
         raise ValueError(f"machines: {cls.__name__} makes no rows ({type(error).__name__}: {error})") from error

@@ -28,7 +28,7 @@ from hf_universal_pretrain.cli import COMMANDS
 from hf_universal_pretrain.commands import arguments
 from hf_universal_pretrain.commands.help import GROUPS, field_docs, stock_docs
 from hf_universal_pretrain.machines import FAMILIES
-from hf_universal_pretrain.stream.families import build_family
+from hf_universal_pretrain.stream.families import REACHES, build_family
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def shown(value: Any) -> str:
 
 def families() -> str:
     """Each class of families: what its docstrings say, pictures of rows, settings with their values."""
-    parts, of_the_stream = [], {field.name for field in dataclasses.fields(SyntheticUPConfig)}
+    parts = []
     made = {name: build_family(name, SyntheticUPConfig()) for name in FAMILIES}
     for cls in dict.fromkeys(type(family) for family in made.values()):
         same = {name: family for name, family in made.items() if type(family) is cls}
@@ -119,7 +119,8 @@ def families() -> str:
         rows = []
         for argument, text in described_arguments(inspect.getdoc(cls) or "").items():
             values = dict.fromkeys(shown(getattr(family, argument)) for family in same.values())
-            flag = f"`{argument}` (`--{argument}`)" if argument in of_the_stream else f"`{argument}`"
+            reached = set(same) <= set(REACHES.get(argument, ()))
+            flag = f"`{argument}` (`--{argument}`)" if reached else f"`{argument}`"
             rows.append([flag, ", ".join(f"`{value}`" for value in values), sourced(text)])
         if rows:
             parts += [
