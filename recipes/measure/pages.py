@@ -8,6 +8,7 @@ this file, with its arguments behind it. What stands around it is written by han
 """
 
 import ast
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -18,6 +19,7 @@ import sys
 from argparse import Action
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -153,11 +155,10 @@ def flags_of(command: str) -> tuple[dict[str, Action], dict[str, str], set[str]]
 
     module = importlib.import_module(f"hf_universal_pretrain.commands.{command}")
     argv = ["hf-up", "-h", *shlex.split(EXAMPLES[command])]
-    with patch.object(arguments, "help_text", look), patch("sys.argv", argv), patch("builtins.print"):
-        try:
+    with TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.suppress(SystemExit):
+        (Path(folder) / "MODEL").mkdir()  # where there is no such folder, the Hub is asked
+        with patch.object(arguments, "help_text", look), patch("sys.argv", argv), patch("builtins.print"):
             module.main()
-        except SystemExit:
-            pass
     docs: dict[str, str] = {}
     for cls in seen["dataclasses"]:
         docs |= field_docs(cls)
