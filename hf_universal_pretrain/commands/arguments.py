@@ -13,6 +13,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from hf_universal_pretrain.commands.endings import exit_with_usage_error, usage_errors
 from hf_universal_pretrain.commands.help import help_text
+from hf_universal_pretrain.machines import load_family
 from hf_universal_pretrain.reading import check_is_file, load_json, load_yaml
 
 
@@ -51,7 +52,7 @@ def parse_args(
         looked_at = first.parse_known_args(argv)[0]
         flags, emptied = _flags_from_yaml(config_file(looked_at.config), parser) if looked_at.config else ([], {})
         _check_given_once(argv)
-        words = [*flags, *argv]
+        words = _with_own_families([*flags, *argv])
         required = _waive_required(parser) if looked_at.help else []
         asked = parser.parse_known_args(words)[0]
         _check_json(asked)
@@ -66,6 +67,22 @@ def parse_args(
             endless = [name for name, value in vars(asked).items() if isinstance(value, float) and math.isinf(value)]
             raise ValueError(f"--{', --'.join(endless)} must be finite ({error})") from error
     return tuple(parsed)
+
+
+def _with_own_families(words: list[str]) -> list[str]:
+    """A command line after the files that it names for machine families were run, with their digests. Only what stands
+    here is: not what a model's folder or repository says of its data."""
+    flag, loaded = "", []
+    for word in words:
+        start, equals, value = word.partition("=")
+        flag = start if word.startswith("--") else flag
+        if flag not in ("--machines", "--curriculum", "--family"):
+            loaded.append(word)
+        elif word.startswith("--"):
+            loaded.append(f"{start}={load_family(value)}" if equals else word)
+        else:
+            loaded.append(load_family(word))
+    return loaded
 
 
 def config_file(name: str) -> Path:

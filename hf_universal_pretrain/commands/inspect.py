@@ -10,13 +10,13 @@ itself. All flags of `SyntheticUPConfig` apply; nothing is trained.
 
 import base64
 import dataclasses
-import html
 import json
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import torch
 from tqdm import tqdm
 
@@ -24,7 +24,17 @@ from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import usage_errors
 from hf_universal_pretrain.machines import Band
-from hf_universal_pretrain.stream.figures import RowFigures, buffer_figures, plot_buffer, plot_row_figures, summary
+from hf_universal_pretrain.runs.readme import TEMPLATES
+from hf_universal_pretrain.stream.figures import (
+    RowFigures,
+    buffer_figures,
+    letter,
+    plot_histogram,
+    plot_rows,
+    ranks,
+    shades,
+    summary,
+)
 from hf_universal_pretrain.stream.presets import PRESETS, settings_of
 from hf_universal_pretrain.stream.sizes import check_stream
 
@@ -50,9 +60,26 @@ def defaults(asked: Namespace) -> dict[str, Any]:
     return {key: value for key, value in settings_of(asked.preset, asked.given, 1000, 8).items() if key in known}
 
 
-def as_text(row: list[int]) -> str:
-    """Symbols as characters: printable ASCII as it is, others from the Braille patterns on, one for each symbol."""
-    return "".join(chr(s) if 33 <= s < 127 else chr(0x2800 + s) for s in row)
+# what the table tells of each stream: by key its name, its form, and what it means
+COLUMNS = {
+    "rows_per_second": ("rows a second", "{:,.0f}", "how fast its machines write on this computer"),
+    "acceptance": ("accepted", "{:.0%}", "rows that went into the buffer; without a band of complexity, all of them"),
+    "dead": ("too simple", "{:.0%}", "rows below the band: constant or nearly so, which teach nothing"),
+    "in_band": ("in the band", "{:.0%}", "rows with something to be learned"),
+    "incompressible": ("noise", "{:.0%}", "rows above the band, which zlib cannot make smaller"),
+    "mean_compressibility": (
+        "compressed size", "{:.0%}", "of a row packed by zlib, against noise of the same symbols; mean over rows",
+    ),
+    "mean_passes": ("passes", "{:.1f}", "machines that have acted on a row, one after the other; mean over rows"),
+    "mean_entropy_bits": ("entropy, bits", "{:.2f}", "of the frequencies of a row's own symbols; mean over rows"),
+    "mean_distinct_symbols": ("symbols", "{:.0f}", "different ones in a row; mean over rows"),
+    "distinct_rows": ("different rows", "{:,}", "in the buffer"),
+}  # fmt: skip
+HISTOGRAMS = {
+    "compressibility": "compressed size (1: noise)", "entropy": "entropy, bits a symbol",
+    "distinct": "different symbols in a row", "passes": "passes",
+}  # fmt: skip
+SHOWN = 128, 80  # rows and symbols of a buffer's picture
 
 
 @dataclass
@@ -90,8 +117,51 @@ def watch(config: SyntheticUPConfig, script: ScriptArguments, name: str) -> tupl
 
 
 def image(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{path.stem}" src="data:image/png;base64,{data}">'
+    """A picture as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def section(name: str, snapshots: list[Snapshot], folder: Path, number: int, count: int) -> dict[str, Any]:
+    """What the page shows of a stream; writes its pictures."""
+    buffers, last = [], snapshots[-1]
+    for place, snapshot in enumerate(snapshots):
+        path = folder / f"buffer_{number}_{place}.png"
+        # half of them from each end, where a fresh buffer has noise and constants
+        rows = torch.cat([snapshot.symbols[: SHOWN[0] // 2], snapshot.symbols[SHOWN[0] // 2 :][-SHOWN[0] // 2 :]])
+        plot_rows(ranks(rows)[:, : SHOWN[1]], path)
+        buffers.append((snapshot.title, image(path)))
+    histograms = []
+    for figure, label in HISTOGRAMS.items():
+        path = folder / f"{figure}_{number}.png"
+        plot_histogram({s.title: getattr(s.figures, figure).float() for s in snapshots}, label, path)
+        histograms.append((label, image(path)))
+    chosen = torch.randperm(len(last.symbols), generator=torch.Generator().manual_seed(0))[:count]
+    lines = [
+        (f"{last.figures.compressibility[i]:.0%}", int(last.figures.passes[i]), "".join(map(letter, row)))
+        for i, row in zip(chosen.tolist(), ranks(last.symbols[chosen]).tolist(), strict=True)
+    ]
+    return {"name": name, "buffers": buffers, "histograms": histograms, "when": last.title, "lines": lines}
+
+
+def streams_of(data: SyntheticUPConfig) -> dict[str, SyntheticUPConfig]:
+    """The mixture of each stage of the curriculum, and each part of the last one by itself."""
+    stages = {stage.machines: dataclasses.replace(stage, curriculum=[]) for stage in data.stages}
+    last = data.stages[-1]
+    return stages | {part: dataclasses.replace(last, machines=part, curriculum=[]) for part in last.mixture}
+
+
+def page_of(script: ScriptArguments, data: SyntheticUPConfig, summaries: dict[str, Any], sections: list[Any]) -> str:
+    """The page as HTML."""
+    template = jinja2.Environment(autoescape=True).from_string((TEMPLATES / "inspect.html").read_text("utf-8"))
+    rows = [
+        (name, [(told[key], form.format(told[key])) for key, (_, form, _) in COLUMNS.items()])
+        for name, told in summaries.items()
+    ]
+    return template.render(
+        band=script.band, columns=list(COLUMNS.values()), rows=rows, sections=sections,
+        key=[(shade, letter(rank)) for rank, shade in enumerate(shades())],
+        settings=json.dumps(data.to_dict(), indent=1),
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -106,56 +176,13 @@ def main() -> None:
         check_stream(data)
     folder.mkdir(parents=True, exist_ok=True)
 
-    streams = {data.machines: data}
-    if len(data.mixture) > 1:
-        streams |= {name: dataclasses.replace(data, machines=name, curriculum=[]) for name in data.mixture}
     sections, summaries = [], {}
-    for number, (name, config) in enumerate(streams.items()):
+    for number, (name, config) in enumerate(streams_of(data).items()):
         snapshots, summaries[name] = watch(config, script, name)
-        pictures = folder / f"buffer_{number}.png", folder / f"figures_{number}.png"
-        plot_buffer({s.title: s.symbols for s in snapshots}, config.alphabet_size, pictures[0])
-        plot_row_figures({s.title: s.figures for s in snapshots}, pictures[1])
-        last = snapshots[-1]
-        chosen = torch.randperm(len(last.symbols), generator=torch.Generator().manual_seed(0))[: script.sample_rows]
-        lines = [
-            f"{last.figures.compressibility[i]:4.2f} {int(last.figures.passes[i]):3d}  {as_text(row)}"
-            for i, row in zip(chosen.tolist(), last.symbols[chosen].tolist(), strict=True)
-        ]
-        sections.append(
-            f"<h2><code>{html.escape(name)}</code></h2>"
-            f"<p>Part of the buffer, a row a line, a symbol a colour:</p>{image(pictures[0])}"
-            f"<p>Its rows in figures:</p>{image(pictures[1])}"
-            f"<p>Rows {html.escape(last.title)} as text, before each its compressibility and the passes behind it:</p>"
-            f"<pre>{html.escape(chr(10).join(lines))}</pre>"
-        )
-    keys = list(next(iter(summaries.values())))
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{told[key]:,}</td>' for key in keys)}</tr>"
-        for name, told in summaries.items()
-    )
-    head = "".join(f"<th>{key.replace('_', ' ')}</th>" for key in keys)
-    recipe = html.escape(json.dumps(data.to_dict(), indent=1))
-    page = PAGE.format(band=html.escape(script.band), head=head, rows=rows, sections="".join(sections), recipe=recipe)
-    (folder / "index.html").write_text(page, encoding="utf-8")
+        sections.append(section(name, snapshots, folder, number, script.sample_rows))
+    (folder / "index.html").write_text(page_of(script, data, summaries, sections), encoding="utf-8")
     (folder / "figures.json").write_text(json.dumps(summaries, indent=2) + "\n", encoding="utf-8")
     for name, told in summaries.items():
         shares = ", ".join(f"{told[key]:.0%} {key.replace('_', ' ')}" for key in ("dead", "in_band", "incompressible"))
         print(f"{name}: {told['rows_per_second']:,} rows/s, {shares}, {told['mean_passes']} passes")
     print(f"The page is {folder / 'index.html'}")
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>What the buffer holds</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }}
-img {{ max-width: 100% }} pre {{ overflow-x: auto; background: #f5f5f5; padding: 1em; font-size: 12px }}
-table {{ border-collapse: collapse; font-size: 13px }} th, td {{ padding: .3em .7em; border-bottom: 1px solid #ddd }}
-td {{ text-align: right }} th {{ text-align: left }}
-</style></head><body>
-<h1>What the buffer holds</h1>
-<p>Shares are of rows whose compressibility (zlib's size against that of noise) is below, inside and above the band
-{band}; acceptance is the share of generated rows that went into the buffer.</p>
-<table><tr><th>machines</th>{head}</tr>{rows}</table>
-{sections}
-<details><summary>The data's settings</summary><pre>{recipe}</pre></details>
-</body></html>
-"""

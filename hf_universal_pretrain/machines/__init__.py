@@ -10,6 +10,7 @@ from hf_universal_pretrain.machines.copies import CopyFamily
 from hf_universal_pretrain.machines.language import LanguageFamily
 from hf_universal_pretrain.machines.markov import MarkovFamily
 from hf_universal_pretrain.machines.noise import NoiseFamily
+from hf_universal_pretrain.machines.own import is_own, load_family, own_family
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily
 from hf_universal_pretrain.machines.rewrite import RewriteFamily
 from hf_universal_pretrain.machines.two_clocks import TwoClocksFamily
@@ -52,4 +53,9 @@ FAMILIES: dict[str, Callable[..., MachineFamily]] = {
 }  # fmt: skip
 
 
-__all__ = ["FAMILIES", "Band", "MachineFamily", "Machines"]
+def family_maker(name: str) -> Callable[..., MachineFamily]:
+    """What makes the family of a name: one of `FAMILIES`, or a class from a file that was loaded (see `own`)."""
+    return own_family(name) if is_own(name) else FAMILIES[name]
+
+
+__all__ = ["FAMILIES", "Band", "MachineFamily", "Machines", "family_maker", "is_own", "load_family"]

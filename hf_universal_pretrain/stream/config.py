@@ -36,7 +36,8 @@ class SyntheticUPConfig:
     machines: str = "context_tree=0.9,lstm=0.1"
     """Machine families and their shares of the generated rows, as in 'lstm' or 'lstm=0.7,markov=0.3'.
     'language@64=0.6,language=0.4' has a pool: 64 languages that stay for the whole run, the same in every process
-    (those of language@16 are among them), and beside it new ones in each round.
+    (those of language@16 are among them), and beside it new ones in each round. 'my_family.py:MyFamily=0.5' takes a
+    family from a file of your own.
     Families: lstm, gru, rnn, reservoir, transformer, two_clocks, language, copies, rewrite, markov, hmm,
     context_tree, repeat, nca, eca, dyck, shuffle_dyck, procedural, program, uniform, constant."""
     complexity: str = ""

@@ -8,12 +8,12 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import torch
 
 from hf_universal_pretrain.errors import first_line
-from hf_universal_pretrain.machines import FAMILIES, MachineFamily
+from hf_universal_pretrain.machines import FAMILIES, MachineFamily, family_maker, is_own
 from hf_universal_pretrain.machines.base import symbols_of
 from hf_universal_pretrain.reading import load_yaml
 
@@ -43,10 +43,22 @@ _NO_SETTINGS = ("alphabet_size", "cell", "kind", "shuffled")
 
 
 def build_family(name: str, config: "SyntheticUPConfig") -> MachineFamily:
-    """Makes the family `name` with the settings of a stream that reach it, and with its own."""
-    reached = {setting: getattr(config, setting) for setting, names in REACHES.items() if name in names}
+    """Makes the family `name` with the settings of a stream that reach it, and with its own.
+
+    Raises:
+        ValueError: for a family of a file that was not loaded (see `machines.own`).
+    """
+    reached = {setting: getattr(config, setting) for setting in _reaching(name)}
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in reached.items()}
-    return FAMILIES[name](**settings | config.family_settings.get(name, {}))
+    return family_maker(name)(**settings | config.family_settings.get(name, {}))
+
+
+def _reaching(name: str) -> list[str]:
+    """The settings of the stream that reach a family; one from a file is reached by those that it has a field for."""
+    if is_own(name):
+        known = {field.name for field in fields(cast(Any, family_maker(name)))}
+        return [setting for setting in REACHES if setting in known]
+    return [setting for setting, names in REACHES.items() if name in names]
 
 
 def family_texts(given: Any) -> list[str]:
@@ -86,12 +98,14 @@ def read_family_settings(texts: list[str]) -> dict[str, dict[str, Any]]:
     settings: dict[str, dict[str, Any]] = {}
     for text in texts:
         key, equals, value = (piece.strip() for piece in text.partition("="))
-        name, dot, setting = key.partition(".")
+        name, dot, setting = key.rpartition(".")
         if not equals or not dot:
             raise ValueError(f"family: settings are FAMILY.SETTING=VALUE, as in lstm.hidden_size=64, not {text!r}")
-        if name not in FAMILIES:
+        if name not in FAMILIES and not is_own(name):
             raise ValueError(f"family: unknown machine family {name!r}{_near(name, FAMILIES)}")
-        types = {f.name: f.type for f in fields(FAMILIES[name]()) if f.name not in _NO_SETTINGS}
+        made = family_maker(name)()
+        hints = get_type_hints(type(made))
+        types = {f.name: hints[f.name] for f in fields(made) if f.name not in _NO_SETTINGS}
         if setting == "alphabet_size":
             raise ValueError("family: alphabet_size is the same for all families: set it without a family's name")
         if setting not in types:

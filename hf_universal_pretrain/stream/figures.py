@@ -1,5 +1,6 @@
 """What a buffer holds, in figures and pictures."""
 
+import string
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,51 +73,69 @@ def stream_figures(config: SyntheticUPConfig, rounds: int, band: Band) -> dict[s
     return summary(dataset, buffer_figures(dataset), band)
 
 
-def plot_buffer(buffers: dict[str, Tensor], alphabet_size: int, path: str | Path, rows: int = 160) -> None:
-    """Draws the first rows and 256 symbols of several buffers side by side, a row a line, a symbol a colour.
+# ---- Pictures ----
+
+LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
+SHADES = 40  # symbols of a row that have a colour of their own; rarer ones share the last
+
+
+def ranks(rows: Tensor) -> Tensor:
+    """Each symbol of `(rows, length)` as its place among the symbols of its row, the most frequent first: what a row
+    is like, whichever symbols it is made of."""
+    ranked = torch.empty_like(rows)
+    for number, row in enumerate(rows):
+        symbols, where, counts = row.unique(return_inverse=True, return_counts=True)
+        places = torch.empty_like(symbols)
+        places[counts.argsort(descending=True, stable=True)] = torch.arange(len(symbols))
+        ranked[number] = places[where]
+    return ranked
+
+
+def letter(rank: int) -> str:
+    """a for the most frequent symbol of a row, b for the next; a dot for those beyond the letters and digits."""
+    return LETTERS[rank] if rank < len(LETTERS) else "\u00b7"
+
+
+def shades() -> list[str]:
+    """The colour of each rank as `#rrggbb`: dark for the most frequent symbol of a row, lighter for rarer ones."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["viridis"]((place / (SHADES - 1)) ** 0.6)) for place in range(SHADES)]
+
+
+def plot_rows(ranked: Tensor, path: str | Path, scale: int = 4) -> None:
+    """Draws `(rows, length)` ranks, a row a line, a symbol a square of `scale` pixels."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imsave
+
+    colors = torch.tensor([to_rgb(shade) for shade in shades()])
+    pixels = colors[ranked.clamp(max=SHADES - 1)].repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    imsave(path, pixels.numpy())
+
+
+def plot_histogram(values: dict[str, Tensor], label: str, path: str | Path) -> None:
+    """Draws histograms of a figure of rows, one line for each buffer.
 
     Args:
-        buffers: `(rows, length)` symbols by title.
-        alphabet_size: number of symbols.
+        values: `(rows,)` by title.
+        label: what the figure is.
         path: the PNG to write.
-        rows: rows that are shown; half of them from each end, where a fresh buffer has noise and constants.
     """
     from matplotlib.figure import Figure  # not before something is drawn
 
-    figure = Figure(figsize=(3.4 * len(buffers), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(buffers), squeeze=False)
-    for axis, (title, symbols) in zip(axes[0], buffers.items(), strict=True):
-        shown = torch.cat([symbols[: rows // 2], symbols[-(rows // 2) :]])[:, :256]
-        axis.imshow(
-            shown, cmap="nipy_spectral", vmin=0, vmax=alphabet_size - 1, aspect="auto", interpolation="nearest"
+    figure = Figure(figsize=(3.6, 2.8), layout="constrained")
+    axis = figure.subplots()
+    top = max(v.max().item() for v in values.values()) or 1.0
+    for number, (title, v) in enumerate(values.items()):
+        color = f"{0.75 - 0.75 * number / max(1, len(values) - 1):.2f}" if number + 1 < len(values) else "#0072b2"
+        weights = torch.full_like(v, 1 / len(v))
+        axis.hist(
+            v, bins=30, range=(0, top), histtype="step", label=title, weights=weights, color=color, linewidth=1.4
         )
-        axis.set(title=title, xlabel="symbol", yticks=[])
-    axes[0][0].set_ylabel("row")
-    figure.savefig(path, dpi=110)
-
-
-def plot_row_figures(figures: dict[str, RowFigures], path: str | Path) -> None:
-    """Draws histograms of the figures of rows, one line for each buffer.
-
-    Args:
-        figures: by title.
-        path: the PNG to write.
-    """
-    from matplotlib.figure import Figure  # not before something is drawn
-
-    panels = {
-        "compressibility": "compressibility (1: noise)", "entropy": "entropy, bits a symbol",
-        "distinct": "different symbols", "passes": "passes",
-    }  # fmt: skip
-    figure = Figure(figsize=(3.4 * len(panels), 3), layout="constrained")
-    axes = figure.subplots(1, len(panels))
-    for axis, (name, label) in zip(axes, panels.items(), strict=True):
-        values = {title: getattr(rows, name).float() for title, rows in figures.items()}
-        top = max(v.max().item() for v in values.values()) or 1.0
-        for title, v in values.items():
-            axis.hist(v, bins=30, range=(0, top), histtype="step", label=title, weights=torch.full_like(v, 1 / len(v)))
-        axis.set(xlabel=label, yscale="log")
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("share of the rows")
-    axes[-1].legend(fontsize="small")
+    axis.set(xlabel=label, ylabel="share of the rows", yscale="log")
+    axis.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize="small", frameon=False)
     figure.savefig(path, dpi=110)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_universal_pretrain.machines import Band, MachineFamily, Machines
+from hf_universal_pretrain.machines.own import label
 from hf_universal_pretrain.machines.pool import Pool
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 from hf_universal_pretrain.stream.families import build_family
@@ -72,7 +73,7 @@ class Mixture:
             name, size = family_of(part), pool_of(part)
             family = build_family(name, self.stage)
             if size is not None and name not in self.pools:
-                self.pools[name] = Pool(name, family, self.config.stream_seed, self.generator.device)
+                self.pools[name] = Pool(label(name), family, self.config.stream_seed, self.generator.device)
             elif size is None and name in self.gains:
                 family = family.with_gains(self.gains[name])
             self.families[part] = family

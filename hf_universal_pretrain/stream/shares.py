@@ -3,14 +3,15 @@ machines stay."""
 
 import math
 
-from hf_universal_pretrain.machines import FAMILIES
+from hf_universal_pretrain.machines import FAMILIES, is_own
 
 
 def parse_mixture(machines: str) -> dict[str, float]:
     """Reads `"lstm=0.7,markov=0.3"` into shares that add up to 1, by part; a single one may stand without a number.
 
     A part is a family, or a pool of a family as in `"language@64=0.6"`: 64 machines that stay. The same family may
-    stand several times, with pools of different sizes and without one.
+    stand several times, with pools of different sizes and without one. A family may be one of the user's own, as in
+    `"my_family.py:MyFamily#0a1b2c3d4e5f"` (see `machines.own`); that it was loaded is not asked here.
 
     Raises:
         ValueError: for an unknown family, a part named twice, a share that is not a positive number, or a pool that
@@ -20,7 +21,13 @@ def parse_mixture(machines: str) -> dict[str, float]:
     for text in machines.split(","):
         name, _, share = (piece.strip() for piece in text.partition("="))
         family, at, size = (piece.strip() for piece in name.partition("@"))
-        if family not in FAMILIES:
+        own = is_own(family)
+        if own and "#" not in family:
+            raise ValueError(
+                f"machines: {family} is a family of a file: in Python, give machines=load_family({machines!r}) of "
+                "hf_universal_pretrain.machines, which runs the file"
+            )
+        if not own and family not in FAMILIES:
             raise ValueError(f"machines: unknown machine family {family!r}; known: {', '.join(FAMILIES)}")
         part = family
         if at:
@@ -28,7 +35,7 @@ def parse_mixture(machines: str) -> dict[str, float]:
                 raise ValueError(
                     f"machines: a pool must be a number of machines from 1 on, as in '{family}@16', not {name!r}"
                 )
-            if FAMILIES[family]().machines_for(1) == 0:
+            if not own and FAMILIES[family]().machines_for(1) == 0:
                 raise ValueError(f"machines: {family!r} has no machines that could stay: leave out @{size}")
             part = f"{family}@{int(size)}"
         if part in shares:

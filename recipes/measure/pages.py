@@ -8,6 +8,7 @@ this file, with its arguments behind it. What stands around it is written by han
 """
 
 import ast
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -18,6 +19,7 @@ import sys
 from argparse import Action
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -28,7 +30,7 @@ from hf_universal_pretrain.cli import COMMANDS
 from hf_universal_pretrain.commands import arguments
 from hf_universal_pretrain.commands.help import GROUPS, field_docs, stock_docs
 from hf_universal_pretrain.machines import FAMILIES
-from hf_universal_pretrain.stream.families import build_family
+from hf_universal_pretrain.stream.families import REACHES, build_family
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +107,7 @@ def shown(value: Any) -> str:
 
 def families() -> str:
     """Each class of families: what its docstrings say, pictures of rows, settings with their values."""
-    parts, of_the_stream = [], {field.name for field in dataclasses.fields(SyntheticUPConfig)}
+    parts = []
     made = {name: build_family(name, SyntheticUPConfig()) for name in FAMILIES}
     for cls in dict.fromkeys(type(family) for family in made.values()):
         same = {name: family for name, family in made.items() if type(family) is cls}
@@ -119,7 +121,8 @@ def families() -> str:
         rows = []
         for argument, text in described_arguments(inspect.getdoc(cls) or "").items():
             values = dict.fromkeys(shown(getattr(family, argument)) for family in same.values())
-            flag = f"`{argument}` (`--{argument}`)" if argument in of_the_stream else f"`{argument}`"
+            reached = set(same) <= set(REACHES.get(argument, ()))
+            flag = f"`{argument}` (`--{argument}`)" if reached else f"`{argument}`"
             rows.append([flag, ", ".join(f"`{value}`" for value in values), sourced(text)])
         if rows:
             parts += [
@@ -152,11 +155,10 @@ def flags_of(command: str) -> tuple[dict[str, Action], dict[str, str], set[str]]
 
     module = importlib.import_module(f"hf_universal_pretrain.commands.{command}")
     argv = ["hf-up", "-h", *shlex.split(EXAMPLES[command])]
-    with patch.object(arguments, "help_text", look), patch("sys.argv", argv), patch("builtins.print"):
-        try:
+    with TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.suppress(SystemExit):
+        (Path(folder) / "MODEL").mkdir()  # where there is no such folder, the Hub is asked
+        with patch.object(arguments, "help_text", look), patch("sys.argv", argv), patch("builtins.print"):
             module.main()
-        except SystemExit:
-            pass
     docs: dict[str, str] = {}
     for cls in seen["dataclasses"]:
         docs |= field_docs(cls)

@@ -9,11 +9,13 @@ measured while they trained into `recipes/results/runs.json`, from which `quicks
 """
 
 import json
-import string
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from torch import Tensor
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.machines import FAMILIES
+from hf_universal_pretrain.stream.figures import LETTERS, SHADES, letter, ranks, shades
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +38,6 @@ ARMS = {
     "scratch": "#6b7680", "all": "#0072b2", "up": "#0072b2", "text": "#009e73", "one_chain": "#d55e00",
     "markov_fixed": "#e69f00", "shuffled_weights": "#cc79a7", "attention, vocabulary drawn anew": "#e69f00",
 }  # fmt: skip
-LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
-SHADES = 40  # symbols of a row that have a colour of their own; rarer ones share the last
 
 
 def figure(width: float, height: float, **settings: Any) -> Figure:
@@ -71,31 +72,14 @@ def rows_of(machines: str, rounds: int = 6, **settings: Any) -> Tensor:
     return stream.buffer.read(made)
 
 
-def ranks(rows: Tensor) -> Tensor:
-    """Each symbol as its place among the symbols of its row, the most frequent first."""
-    ranked = torch.empty_like(rows)
-    for number, row in enumerate(rows):
-        symbols, where, counts = row.unique(return_inverse=True, return_counts=True)
-        places = torch.empty_like(symbols)
-        places[counts.argsort(descending=True, stable=True)] = torch.arange(len(symbols))
-        ranked[number] = places[where]
-    return ranked
-
-
-def shades() -> ListedColormap:
-    """Dark for the most frequent symbol of a row, ever lighter for rarer ones."""
-    from matplotlib import colormaps
-
-    return ListedColormap([colormaps["viridis"]((place / (SHADES - 1)) ** 0.6) for place in range(SHADES)])
-
-
-def letter(rank: int) -> str:
-    return LETTERS[rank] if rank < len(LETTERS) else "·"
-
-
 def draw_rows(axis: Axes, ranked: Tensor, title: str = "") -> None:
     axis.imshow(
-        ranked.clamp(max=SHADES - 1), cmap=shades(), vmin=0, vmax=SHADES - 1, aspect="auto", interpolation="none"
+        ranked.clamp(max=SHADES - 1),
+        cmap=ListedColormap(shades()),
+        vmin=0,
+        vmax=SHADES - 1,
+        aspect="auto",
+        interpolation="none",
     )
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
@@ -114,7 +98,12 @@ def draw_decoded(axis: Axes, ranked: Tensor, size: float = 7.5, y: float = 0.5) 
 def draw_key(axis: Axes) -> None:
     """What colours and letters mean."""
     axis.imshow(
-        torch.arange(SHADES)[None], cmap=shades(), vmin=0, vmax=SHADES - 1, aspect="auto", interpolation="none"
+        torch.arange(SHADES)[None],
+        cmap=ListedColormap(shades()),
+        vmin=0,
+        vmax=SHADES - 1,
+        aspect="auto",
+        interpolation="none",
     )
     shown = [0, 1, 2, 3, 4, 9, 14, 19, 24, 29, 34, 39]
     axis.set_xticks(shown, [*(letter(rank) for rank in shown[:-1]), f"{letter(SHADES - 1)} and rarer"], fontsize=8)
@@ -193,6 +182,24 @@ def buffer() -> None:
         axis.remove()
     draw_key(drawn.add_subplot(grid[1][0].get_gridspec()[-1, :]))
     save(drawn, "buffer")
+
+
+def inspect() -> None:
+    """The page of `hf-up inspect`, as a browser shows it; needs Chromium."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        print("left out: there is no Chromium to show the page")
+        return
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "hf_universal_pretrain", "inspect", "--output_dir", folder, "--rounds", "0"]
+        command += ["1", "10", "--machines", "language@16=0.4,lstm=0.3,copies=0.3", "--context_length", "256"]
+        subprocess.run(command, check=True, capture_output=True)
+        flags = (
+            "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --hide-scrollbars"
+        )
+        shot = [browser, *flags.split(), f"--user-data-dir={folder}/profile", "--window-size=1180,1080"]
+        shot += [f"--screenshot={IMAGES / 'inspect.png'}", f"file://{folder}/index.html"]
+        subprocess.run(shot, check=True, capture_output=True)
 
 
 # ---- Curves ----
@@ -400,8 +407,8 @@ def finetune() -> None:
 
 
 PICTURES: dict[str, Callable[[], None]] = {
-    "rows": rows, "buffer": buffer, "families": families, "worth": worth, "compare": compare, "transfer": transfer,
-    "zero_shot": zero_shot, "growth": growth, "quickstart": quickstart, "finetune": finetune,
+    "rows": rows, "buffer": buffer, "inspect": inspect, "families": families, "worth": worth, "compare": compare,
+    "transfer": transfer, "zero_shot": zero_shot, "growth": growth, "quickstart": quickstart, "finetune": finetune,
 }  # fmt: skip
 
 

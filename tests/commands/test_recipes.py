@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_universal_pretrain import SyntheticUPConfig
+from hf_universal_pretrain.commands.inspect import streams_of
 from hf_universal_pretrain.runs.readme import yaml_lines
 from tests.conftest import ROOT
 
@@ -139,8 +141,15 @@ def test_inspect_data_writes_one_page(run_recipe, tmp_path: Path) -> None:
         f["rounds"] == 3 and abs(f["dead"] + f["in_band"] + f["incompressible"] - 1) < 1e-3 for f in figures.values()
     )
     page = (tmp_path / "look/index.html").read_text()
-    assert page.count("data:image/png;base64,") == 6 and "http" not in page, "the page must stand alone"
-    assert f"{figures['nca']['mean_entropy_bits']:,}" in page
+    assert page.count("data:image/png;base64,") == 3 * (2 + 4) and "http" not in page, "the page must stand alone"
+    assert f">{figures['nca']['mean_entropy_bits']:.2f}</td>" in page and f">{figures['nca']['dead']:.0%}</td>" in page
+    names = re.findall(r'<button type="button">(.*?)</button>', page)
+    assert len(names) == 11 and all(f"<dt>{name}</dt>" in page for name in names[1:]), "each word is explained"
+
+
+def test_inspect_shows_each_stage_and_the_parts_of_the_last() -> None:
+    data = SyntheticUPConfig(machines="lstm", curriculum=['{at: 3, machines: "lstm=0.5,copies=0.5"}'])
+    assert list(streams_of(data)) == ["lstm", "lstm=0.5,copies=0.5", "copies"]
 
 
 def test_families_measures_goes_on_and_draws(run_recipe, text: Path, tmp_path: Path) -> None:
