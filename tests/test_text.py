@@ -41,7 +41,7 @@ def test_what_is_no_text_is_refused_by_name(content: bytes | None, tmp_path: Pat
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
-        with pytest.raises(ValueError, match=f"--x: cannot read {path} as a text file"):
+        with pytest.raises(ValueError, match=f"--x: cannot read {path} as a UTF-8 text file"):
             read_text(str(path), "--x")
 
 
