@@ -7,17 +7,16 @@ The first line of its docstring says what it is for.
 from typing import Any
 
 
-# Pools that grow: rows must be learned to be of use, and one language can be. Those that are met are met again. A last
-# stage of 64 languages with new ones and copies beside them was not learned in a quarter of such a run, and the model
-# that it left was no better a start than random weights.
-POOLS = ("language@1", "language@4", "language@16")
+# Pools that grow: rows must be learned to be of use, and those of one machine can be. Machines that are met are met
+# again. A further stage of 64 was not learned in a quarter of such a run, and took away what the others had brought.
+POOLS = ("two_clocks@1", "two_clocks@4", "two_clocks@16")
 
 
 def warm_start(max_steps: int, batch_size: int) -> dict[str, Any]:
     """A start for training on real text.
 
-    Random languages, first one, then 4, then 16, each for a third of the steps. The rate stays at its peak: what
-    follows is more training.
+    Random machines that write words, first one, then 4, then 16, each for a third of the steps. The rate stays at its
+    peak: what follows is more training.
     """
     return {
         "machines": POOLS[0] if max_steps >= len(POOLS) else POOLS[-1],
