@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import psutil
 import torch
+import torch.distributed as dist
 from transformers import ProgressCallback, Trainer
 
 from hf_universal_pretrain.errors import (
@@ -99,12 +100,21 @@ def alone_in(folder: str | Path, flag: str, name: str = LOCK_FILE, here: bool = 
         folder: that is going to be written.
         flag: which named it.
         name: of the lock file in it.
-        here: whether this process is the one to hold the lock: one that writes, and the first of several.
+        here: whether this process is the one to hold the lock: one that writes, and the first of several. These all end
+            if it is refused.
     """
     with contextlib.ExitStack() as held:
-        if here:
-            with usage_errors():
-                held.enter_context(hold(Path(folder) / name, flag))
+        with usage_errors():
+            refusal: list[Exception | None] = [None]
+            try:
+                if here:
+                    held.enter_context(hold(Path(folder) / name, flag))
+            except (InUse, ValueError) as error:
+                refusal = [error]
+            if dist.is_initialized():
+                dist.broadcast_object_list(refusal)
+            if refusal[0] is not None:
+                raise refusal[0]
         yield
 
 

@@ -103,7 +103,7 @@ def test_a_planted_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    """Four processes count in one file, 40 times each; each time the lock, and often its folder, are made and removed."""
+    """Four processes count in one file, 40 times each; the lock, and often its folder, are made anew each time."""
     number = tmp_path / "number"
     number.write_text("0")
     command = [sys.executable, "-c", COUNT, str(tmp_path / "locked" / LOCK_FILE), str(number)]
