@@ -21,6 +21,10 @@ class TrainingDiverged(RuntimeError):
     """The loss or the weights are not finite."""
 
 
+class InUse(RuntimeError):
+    """Another process is writing to the folder that was given."""
+
+
 class HubUnavailable(RuntimeError):
     """The Hub could not be reached or did not do its part; nothing that the caller asked for is wrong."""
 

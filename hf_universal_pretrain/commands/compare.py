@@ -37,7 +37,7 @@ import torch
 from tqdm import tqdm
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import disk_errors, usage_errors
+from hf_universal_pretrain.commands.endings import alone_in, disk_errors, usage_errors
 from hf_universal_pretrain.commands.experiment import METRIC, Experiment, ScriptArguments
 from hf_universal_pretrain.masking import mask_command, mask_values
 from hf_universal_pretrain.runs.comparison import (
@@ -83,6 +83,12 @@ def verdicts(measured: dict[str, dict[str, Any]], reference: str) -> str:
 def main() -> None:
     with usage_errors():
         (script,) = parse_args((ScriptArguments,), __doc__, lambda asked: {})
+    with alone_in(script.output_dir, "--output_dir", here=not script.dry_run):
+        run(script)
+
+
+def run(script: ScriptArguments) -> None:
+    """The command, with its flags read and its folder locked."""
     chosen = [arm for arm in script.specs if not script.only or arm in script.only]
     runs_an_arm = len(script.seeds) + (len(script.learning_rates) if len(script.learning_rates) > 1 else 0)
     if script.dry_run:

@@ -10,10 +10,12 @@ from typing import NoReturn
 
 import psutil
 import torch
+import torch.distributed as dist
 from transformers import ProgressCallback, Trainer
 
 from hf_universal_pretrain.errors import (
     HubUnavailable,
+    InUse,
     NotRestored,
     RunFinished,
     SaveFailed,
@@ -23,6 +25,7 @@ from hf_universal_pretrain.errors import (
 from hf_universal_pretrain.hub import push_or_explain
 from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.runs.checkpoints import newest_complete
+from hf_universal_pretrain.runs.lock import LOCK_FILE, hold
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.interrupts import StopOnSignal, command_line
 
@@ -72,14 +75,14 @@ def usage_errors() -> Iterator[None]:
     """Turns a ValueError, which is how the package refuses wrong settings, into one line and exit status 2.
 
     For the part of a command before it starts to work; later a ValueError is a bug and keeps its traceback. A Hub that
-    is out of reach or fails is told without one too, with status 1. A run that is finished already is no error: that
-    is said, and the status is 0. Ctrl-C ends with status 130.
+    is out of reach or fails, and a folder that another process writes to, are told without one too, with status 1. A
+    run that is finished already is no error: that is said, and the status is 0. Ctrl-C ends with status 130.
     """
     try:
         yield
     except ValueError as error:
         exit_with_usage_error(error)
-    except HubUnavailable as error:
+    except (HubUnavailable, InUse) as error:
         _exit(str(error), 1)
     except RunFinished as done:
         if os.environ.get("LOCAL_RANK", "0") == "0":
@@ -87,6 +90,32 @@ def usage_errors() -> Iterator[None]:
         raise SystemExit(0) from done
     except KeyboardInterrupt:
         _exit("interrupted before it began", 128 + signal.SIGINT)
+
+
+@contextlib.contextmanager
+def alone_in(folder: str | Path, flag: str, name: str = LOCK_FILE, here: bool = True) -> Iterator[None]:
+    """Keeps other commands out of a folder, from before anything in it is looked at until the end.
+
+    Args:
+        folder: that is going to be written.
+        flag: which named it.
+        name: of the lock file in it.
+        here: whether this process is the one to hold the lock: one that writes, and the first of several. These all end
+            if it is refused.
+    """
+    with contextlib.ExitStack() as held:
+        with usage_errors():
+            refusal: list[Exception | None] = [None]
+            try:
+                if here:
+                    held.enter_context(hold(Path(folder) / name, flag))
+            except (InUse, ValueError) as error:
+                refusal = [error]
+            if dist.is_initialized():
+                dist.broadcast_object_list(refusal)
+            if refusal[0] is not None:
+                raise refusal[0]
+        yield
 
 
 def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import usage_errors, warn
+from hf_universal_pretrain.commands.endings import alone_in, usage_errors, warn
 from hf_universal_pretrain.evaluation import (
     TextSetting,
     check_tokens,
@@ -45,7 +45,6 @@ from hf_universal_pretrain.models.build import build_model, check_fits, load_mod
 from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.curves import plot_runs
-from hf_universal_pretrain.runs.folder import check_can_be_written
 from hf_universal_pretrain.runs.origin import told_printable, trained_length, trained_tokens
 from hf_universal_pretrain.runs.settings import at_least
 from hf_universal_pretrain.runs.tables import BASELINES, JUDGED, PICTURED, probes_table, reach_table, texts_table
@@ -111,7 +110,7 @@ def default_length(subjects: list[Subject]) -> int:
 
 
 def check_arguments(script: ScriptArguments) -> None:
-    """Refuses numbers that are too small, and a file that cannot be written.
+    """Refuses numbers that are too small, and a file that is none.
 
     Raises:
         ValueError: names the flag.
@@ -123,7 +122,6 @@ def check_arguments(script: ScriptArguments) -> None:
             raise ValueError(f"--json: {script.json} is a folder: give a file")
         if Path(script.json).exists() and not Path(script.json).is_file():
             raise ValueError(f"--json: {script.json} is a pipe or a device: give a file")
-        check_can_be_written(Path(script.json).parent, "--json")
 
 
 def check_length(length: int, with_probes: bool) -> None:
@@ -215,10 +213,17 @@ def token_rows(windows: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
 
 def main() -> None:
     (script,) = parse_args((ScriptArguments,), __doc__, lambda asked: {})
-
-    # ---- Everything that can be wrong is found here ----
     with usage_errors():
         check_arguments(script)
+    file = Path(script.json or "")  # locked is the file alone: a run may go on training in the folder
+    with alone_in(file.parent, "--json", f"_{file.name}.lock", here=bool(script.json)):
+        evaluate(script)
+
+
+def evaluate(script: ScriptArguments) -> None:
+    """The command, with its flags read and the file that it writes locked."""
+    # ---- Everything that can be wrong is found here ----
+    with usage_errors():
         texts = read_named_texts(script.text, "--text")
         if script.dataset in texts:
             raise ValueError(f"--text: the name {script.dataset!r} is that of --dataset: give another")

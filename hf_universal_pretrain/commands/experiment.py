@@ -15,6 +15,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
 from hf_universal_pretrain.commands.child import last_words, start, told, told_before
+from hf_universal_pretrain.errors import InUse
 from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -25,11 +26,13 @@ from hf_universal_pretrain.runs.comparison import (
     read_curve,
     read_run,
 )
+from hf_universal_pretrain.runs.lock import LOCK_FILE, hold
 from hf_universal_pretrain.text import deal_out, read_text
 
 
 METRIC = "eval_held_out_bits_per_byte"
 ARM_NAME = re.compile(r"\w[\w.-]*")
+LAST_STEP = 60.0  # seconds that a run is given for its last step and checkpoint
 GO_ON = {"resume_from_checkpoint": "auto", "disable_tqdm": True}
 ARM_KEYS = {"pretrain", "text", "weights_of", "shuffle_weights", "model", "finetune"}
 
@@ -163,6 +166,11 @@ class Experiment:
                 return folder
             if not self.starts_runs:
                 raise NotRun(name)
+            try:  # one whose parent was killed ends with the step that it is at
+                with hold(folder / LOCK_FILE, str(name), LAST_STEP):
+                    pass
+            except (InUse, ValueError) as error:
+                raise Failed(str(error)) from error
             if not list(folder.glob("checkpoint-*")):
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from huggingface_hub import HfApi
 
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import disk_errors, usage_errors
+from hf_universal_pretrain.commands.endings import alone_in, disk_errors, exit_with_usage_error, usage_errors
 from hf_universal_pretrain.hub import NOT_PUSHED, claim_repository, published_readme, push_or_explain
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.data_card import write_data_card
@@ -51,17 +51,21 @@ def defaults(asked: Namespace) -> dict[str, Any]:
 
 def main() -> None:
     script, data = parse_args((ScriptArguments, SyntheticUPConfig), __doc__, defaults)
+    if script.output is None:
+        exit_with_usage_error("--output: give the folder to write, or --push_to_hub ORG/NAME")
+    with alone_in(script.output, "--output"):
+        export_rows(script, data, Path(script.output))
+
+
+def export_rows(script: ScriptArguments, data: SyntheticUPConfig, folder: Path) -> None:
+    """The command, with its flags read and its folder locked."""
 
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
-        if script.output is None:
-            raise ValueError("--output: give the folder to write, or --push_to_hub ORG/NAME")
         if script.num_proc < 1:
             raise ValueError(f"--num_proc must be at least 1, not {script.num_proc}")
-        if Path(script.output).exists() and not Path(script.output).is_dir():
-            raise ValueError(f"--output: {script.output} is a file")
         tokenizer = build_tokenizer(script.tokenizer)
-        export = Export(data, tokenizer, Path(script.output), script.rows, script.rows_per_shard)
+        export = Export(data, tokenizer, folder, script.rows, script.rows_per_shard)
         missing = export.missing_shards()
         if script.push_to_hub:
             script.push_to_hub = claim_repository(
@@ -75,7 +79,7 @@ def main() -> None:
 
     # ---- Writing ----
     try:
-        with disk_errors(script.output):
+        with disk_errors(folder):
             done = export.write(script.num_proc)
             write_data_card(export, script.tokenizer, script.push_to_hub, done, script.license)
     except KeyboardInterrupt:
@@ -86,28 +90,23 @@ def main() -> None:
         f"{done['rows']:,} rows written in {done['seconds']:.1f} s by {done['processes']} processes: {pace:,.0f} "
         f"rows/s, peak memory {done['process_mb']:,.0f} MB a process; {done['bytes'] / 1e6:,.1f} MB on disk"
     )
-    print(f"The data set is in {script.output}")
+    print(f"The data set is in {folder}")
 
     # ---- To the Hub ----
     if script.push_to_hub:
-        write_data_card(
-            export,
-            script.tokenizer,
-            script.push_to_hub,
-            done,
-            script.license,
-            published_readme(script.push_to_hub, "dataset"),
-        )
+        repository = script.push_to_hub
+        published = published_readme(repository, "dataset")
+        write_data_card(export, script.tokenizer, repository, done, script.license, published)
 
         def push() -> None:
             HfApi().upload_folder(
-                repo_id=script.push_to_hub,
+                repo_id=repository,
                 repo_type="dataset",
-                folder_path=script.output,
+                folder_path=folder,
                 commit_message=f"{script.rows:,} rows of synthetic data",
                 ignore_patterns=list(NOT_PUSHED),
             )
 
         with usage_errors():
-            address = push_or_explain(push, script.output, script.push_to_hub, "dataset")
+            address = push_or_explain(push, folder, repository, "dataset")
         print(f"The data set is on the Hub: {address}")

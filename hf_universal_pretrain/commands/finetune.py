@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import push_model, train_and_finish, usage_errors, warn
+from hf_universal_pretrain.commands.endings import alone_in, push_model, train_and_finish, usage_errors, warn
 from hf_universal_pretrain.evaluation import check_tokens, cut_windows, text_tokens
 from hf_universal_pretrain.models.build import (
     build_model,
@@ -187,7 +187,12 @@ def plan(script: ScriptArguments, parameters: int, rows: int, taken: list[Taken]
 
 def main() -> None:
     script, args = parse_args((ScriptArguments, TrainingArguments), __doc__, defaults)
+    with alone_in(str(args.output_dir), "--output_dir", here=args.process_index == 0):
+        finetune(script, args)
 
+
+def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
+    """The command, with its flags read and its folder locked."""
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)
@@ -227,5 +232,5 @@ def main() -> None:
     # ---- Training ----
     train_and_finish(trainer, resume)
     if taken and args.process_index == 0:
-        (Path(args.output_dir) / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
+        (trainer.folder / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
     push_model(trainer)

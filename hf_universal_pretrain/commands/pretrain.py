@@ -21,7 +21,7 @@ from transformers import IntervalStrategy, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import push_model, train_and_finish, usage_errors, warn
+from hf_universal_pretrain.commands.endings import alone_in, push_model, train_and_finish, usage_errors, warn
 from hf_universal_pretrain.evaluation import MOST_LOST, check_tokens, choose_probes, cut_each, text_tokens
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model, positions_of
@@ -140,7 +140,13 @@ def windows_to_measure(
 
 def main() -> None:
     script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
+    writes = args.process_index == 0 and not script.dry_run
+    with alone_in(str(args.output_dir), "--output_dir", here=writes):
+        pretrain(script, data, args)
 
+
+def pretrain(script: ScriptArguments, data: SyntheticUPConfig, args: UPConfig) -> None:
+    """The command, with its flags read and its folder locked."""
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -90,6 +91,24 @@ def test_sigterm_to_the_launcher_saves_and_another_launcher_goes_on(tmp_path: Pa
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Going on from out/checkpoint-{reached}" in done.stderr and "fresh stream" not in done.stderr
     assert f"max_steps (was 1000000, now {reached + 2})" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_first_process_holds_the_folder_for_all(tmp_path: Path) -> None:
+    """A second launch ends soon, with one line of the recipe; the first goes on."""
+    run = torchrun(*ENDLESS, cwd=tmp_path)
+    processes = wait_until_it_trains(run)
+    began = time.monotonic()
+    second = torchrun(*ENDLESS, cwd=tmp_path)
+    shown, told = second.communicate(timeout=100)
+    assert second.returncode == 1 and "Plan" not in shown and time.monotonic() - began < 60
+    lines = [line for line in told.splitlines() if line.startswith("pretrain.py")]
+    holder = f"--output_dir: another process ({processes[0].pid} on "
+    assert len(lines) == 1 and holder in lines[0], told
+    assert run.poll() is None
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=100)
+    assert newest_complete(tmp_path / "out") is not None and not (tmp_path / "out" / "_lock").exists()
 
 
 def test_accelerate_takes_our_configurations() -> None:
