@@ -100,8 +100,8 @@ def alone_in(folder: str | Path, flag: str, name: str = LOCK_FILE, here: bool = 
         folder: that is going to be written.
         flag: which named it.
         name: of the lock file in it.
-        here: whether this process is the one to hold the lock: one that writes, and the first of several. These all end
-            if it is refused.
+        here: whether this process is the one to hold the lock: one that writes, and the first of several. All of
+            them end if it is refused.
     """
     with contextlib.ExitStack() as held:
         with usage_errors():
