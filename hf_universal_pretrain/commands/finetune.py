@@ -19,7 +19,7 @@ is given again.
 
 import json
 from argparse import Namespace
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import EMBEDDINGS, TAKES, Taken, transfer, transfer_table
 from hf_universal_pretrain.runs.folder import checkpoint_to_resume
 from hf_universal_pretrain.runs.history import read_history
-from hf_universal_pretrain.runs.origin import trained_length
+from hf_universal_pretrain.runs.origin import recipe_of, trained_length
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
+from hf_universal_pretrain.stream.presets import PRESETS, taken_of
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pretraining_optimizer
+
+
+AS_PUBLISHED = "as_published"
 
 
 @dataclass
@@ -68,9 +72,10 @@ class ScriptArguments:
     """Text to measure on. Without one, the last tenth of the training text is held out."""
     from_scratch: bool = False
     """Start from random weights of the same configuration."""
-    transfer: str = field(default="all", metadata={"choices": list(TAKES)})
+    transfer: str = field(default="all", metadata={"choices": [*TAKES, AS_PUBLISHED]})
     """Parts of the pretrained model that are taken; the others are drawn anew. 'attention' is all that mixes positions
-    (state-space and recurrent mixers too), 'mlp' what works on each alone (experts and routers too)."""
+    (state-space and recurrent mixers too), 'mlp' what works on each alone (experts and routers too). 'as_published':
+    what the source of the model's --preset takes, and --embeddings as there."""
     embeddings: str | None = field(default=None, metadata={"choices": list(EMBEDDINGS)})
     """Rows of the vocabulary, in and out: 'keep' (default with --transfer all and the model's own tokenizer), 'reinit'
     (default otherwise), 'mean' (drawn around the mean of the pretrained rows), 'match_by_text' (tokens whose text is
@@ -123,6 +128,20 @@ def defaults(asked: Namespace) -> dict[str, Any]:
         "ddp_find_unused_parameters": False, "eval_strategy": "steps", "eval_steps": 0.05, "eval_on_start": True,
         "resume_from_checkpoint": "auto",
     } | ({"context_length": length} if length else {})  # fmt: skip
+
+
+def as_published(script: ScriptArguments) -> ScriptArguments:
+    """The arguments with what the source of the model's preset takes, where that is asked for."""
+    if script.transfer != AS_PUBLISHED:
+        return script
+    name = recipe_of(script.model)
+    if name not in PRESETS:
+        told = f"names the preset {name!r}, which there is not" if name else "does not tell with which preset"
+        raise ValueError(
+            f"--transfer as_published: {script.model} {told} it was pretrained: give one of {', '.join(TAKES)}"
+        )
+    take, embeddings = taken_of(name)
+    return replace(script, transfer=take, embeddings=script.embeddings or embeddings)
 
 
 def callbacks(script: ScriptArguments, args: TrainingArguments) -> list[TrainerCallback]:
@@ -196,6 +215,7 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)
+        script = as_published(script)
         at_least(1, "eval_windows", script.eval_windows)
         at_least(2, "context_length", script.context_length)
         at_least(0, "early_stopping_patience", script.early_stopping_patience)

@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 # By group, the flags that it shows first. What is in none: of `TrainingArguments`, it is shown with `-h all`; of
 # others, it stands under "this command".
 GROUPS = {
-    "this command": ("config", "preset", "dry_run"),
+    "this command": ("config", "preset", "recipe", "dry_run"),
     "model": (
         "model", "warm_start", "config_overrides", "tokenizer", "pad_vocab_multiple_of", "trust_remote_code",
         "from_scratch", "transfer", "embeddings", "rescale_norms", "keep_optimizer",

@@ -53,7 +53,8 @@ class ScriptArguments:
     preset: str = field(default="warm_start", metadata={"choices": list(PRESETS)})
     """Settings that go together. 'warm_start': a start for training on real text (machines that write words, ever
     more of them); 'zero_shot': a model that predicts text it has never seen (new machines for every row); 'paper':
-    the recipe of arXiv 2506.20057. What is given beside it wins; with --machines and no --preset there is none."""
+    the recipe of arXiv 2506.20057; the others are published recipes (docs/published.md). What is given beside it
+    wins; with --machines and no --preset there is none."""
     eval_text: list[str] = field(default_factory=list)
     """Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's language reference
     and a module of its standard library."""

@@ -17,10 +17,13 @@ from hf_universal_pretrain.machines.two_clocks import TwoClocksFamily
 from hf_universal_pretrain.machines.zoo.automata import ElementaryAutomatonFamily, NeuralAutomatonFamily
 from hf_universal_pretrain.machines.zoo.dyck import DyckFamily
 from hf_universal_pretrain.machines.zoo.hmm import HiddenMarkovFamily
+from hf_universal_pretrain.machines.zoo.lime import LimeFamily
 from hf_universal_pretrain.machines.zoo.one_matrix import RandomNetworkFamily
+from hf_universal_pretrain.machines.zoo.pcfg import GrammarFamily
 from hf_universal_pretrain.machines.zoo.procedural import ProceduralFamily
 from hf_universal_pretrain.machines.zoo.program import ProgramFamily
 from hf_universal_pretrain.machines.zoo.repeat import RepeatFamily
+from hf_universal_pretrain.machines.zoo.state_automata import StateAutomatonFamily
 from hf_universal_pretrain.machines.zoo.transformer import RandomTransformerFamily
 
 
@@ -44,9 +47,12 @@ FAMILIES: dict[str, Callable[..., MachineFamily]] = {
     "repeat": RepeatFamily,
     "nca": NeuralAutomatonFamily,
     "eca": ElementaryAutomatonFamily,
+    "ca": StateAutomatonFamily,
     "dyck": DyckFamily,
     "shuffle_dyck": partial(DyckFamily, shuffled=True, depth_range=(4, 16)),
+    "pcfg": GrammarFamily,
     "procedural": ProceduralFamily,
+    "lime": LimeFamily,
     "program": ProgramFamily,
     "uniform": partial(NoiseFamily, kind="uniform"),
     "constant": partial(NoiseFamily, kind="constant"),

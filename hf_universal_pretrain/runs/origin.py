@@ -36,6 +36,11 @@ def told_printable(model: str) -> bool:
     return _read(model, DATA_CONFIG_NAME, ["tokens"]) == "printable"
 
 
+def recipe_of(model: str) -> str | None:
+    """The preset that a model was pretrained with; None if nothing tells."""
+    return _read(model, DATA_CONFIG_NAME, ["recipe"]) or None
+
+
 def _read(model: str, filename: str, path: Sequence[str]) -> Any:
     """A value in a JSON file; None if there is no such model, file or value."""
     try:

@@ -39,7 +39,7 @@ class SyntheticUPConfig:
     (those of language@16 are among them), and beside it new ones in each round. 'my_family.py:MyFamily=0.5' takes a
     family from a file of your own.
     Families: lstm, gru, rnn, reservoir, transformer, two_clocks, language, copies, rewrite, markov, hmm,
-    context_tree, repeat, nca, eca, dyck, shuffle_dyck, procedural, program, uniform, constant."""
+    context_tree, repeat, nca, eca, ca, dyck, shuffle_dyck, pcfg, procedural, lime, program, uniform, constant."""
     complexity: str = ""
     """Keep only machines whose rows have a compressibility between two values, as in '0.3:0.9': zlib's size of a row
     against that of noise (1: incompressible, near 0: constant). Empty: keep all."""
@@ -117,6 +117,9 @@ class SyntheticUPConfig:
     'shuffled_positions': the symbols of each row are served in random order."""
     stream_seed: int = 0
     """Seed of the machines and the buffer."""
+    recipe: str = ""
+    """The preset that the settings come from, which --preset notes here; it decides nothing of the data.
+    'finetune --transfer as_published' goes by it."""
 
     def __post_init__(self) -> None:
         # a mapping, as YAML has it, is kept as the texts that the flag takes; a frozen dataclass cannot assign
@@ -270,15 +273,19 @@ class SyntheticUPConfig:
             raise ValueError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}")
         known = {f.name for f in dataclasses.fields(cls)}
         settings = {key: value for key, value in PRESETS[name](max_steps, batch_size).items() if key in known}
-        return cls(**{**settings, **overrides})
+        return cls(**{**settings, "recipe": name, **overrides})
 
     @classmethod
     def paper(cls, batch_size: int, **overrides: Any) -> "SyntheticUPConfig":
         """The recipe of arXiv 2506.20057 for training batches of `batch_size` rows a process (`presets.paper`)."""
-        return cls(**{**presets.paper(1, batch_size), **overrides})
+        return cls(**{**presets.paper(1, batch_size), "recipe": "paper", **overrides})
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the data: all but `recipe`."""
+        return {name: value for name, value in self.to_dict().items() if name != "recipe"}
 
     def save_pretrained(self, save_directory: str | Path) -> Path:
         """Writes `synthetic_up_config.json` into the folder and returns its path."""

@@ -189,7 +189,7 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
 
     def run_settings(self) -> dict[str, Any]:
         """What decides the rows, as it is kept with a run."""
-        return self.config.to_dict()
+        return self.config.decisive()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the stream's future; loads with `torch.load(weights_only=True)`."""
@@ -197,7 +197,7 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
             buffer = self.buffer.state_dict()
         return {
             "version": STATE_VERSION,
-            "config": self.config.to_dict(),
+            "config": self.config.decisive(),
             "rank": self.rank,
             "world_size": self.world_size,
             "device": self.random.device.type,
@@ -220,7 +220,7 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
             if state.get(name) != value:
                 raise ValueError(f"the stream's state has {name} {state.get(name)}, this run has {name} {value}")
         # a state from before a setting was there had that setting's default
-        told = differences({**SyntheticUPConfig().to_dict(), **state["config"]}, self.config.to_dict())
+        told = differences({**SyntheticUPConfig().decisive(), **state["config"]}, self.config.decisive())
         if told:
             raise ValueError(f"the stream's state was made with other settings: {told}")
         for name in COUNTS:

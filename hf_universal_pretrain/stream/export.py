@@ -79,7 +79,7 @@ class Export:
         """What decides a shard's rows, as it is kept in each file."""
         tokens = repr(self._usable_tokens)
         return {
-            **self.config.to_dict(),
+            **self.config.decisive(),
             "rows_per_shard": self.rows_per_shard,
             "tokenizer": hashlib.sha256(tokens.encode()).hexdigest()[:8],
             "hf_universal_pretrain": version("hf_universal_pretrain"),
@@ -103,7 +103,7 @@ class Export:
                     "folder"
                 ) from error
             # a shard from before a setting was there had that setting's default
-            told = differences({**SyntheticUPConfig().to_dict(), **theirs}, mine)
+            told = differences({**SyntheticUPConfig().decisive(), **theirs}, mine)
             if told:
                 raise ValueError(
                     f"--output: {path} was made with other settings: {told}. Give another folder, or the same settings"

@@ -27,7 +27,7 @@ _ONE_MATRIX = ("rnn", "reservoir")
 # Each setting of the stream that families take, and the families that take it.
 REACHES: dict[str, Collection[str]] = {
     "alphabet_size": FAMILIES,
-    "machines_per_round": (*_RECURRENT, *_ONE_MATRIX, "transformer", "two_clocks", "markov", "nca"),
+    "machines_per_round": (*_RECURRENT, *_ONE_MATRIX, "transformer", "two_clocks", "markov", "nca", "pcfg"),
     "num_layers": _RECURRENT,
     "hidden_size": _RECURRENT,
     "embedding_scale": _RECURRENT,

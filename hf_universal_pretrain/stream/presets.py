@@ -6,6 +6,8 @@ The first line of its docstring says what it is for.
 
 from typing import Any
 
+from hf_universal_pretrain.stream.published import ALL, AS_PUBLISHED, PUBLISHED
+
 
 # Pools that grow: rows must be learned to be of use, and those of one machine can be. Machines that are met are met
 # again. A further stage of 64 was not learned in a quarter of such a run, and took away what the others had brought.
@@ -50,7 +52,13 @@ def paper(max_steps: int, batch_size: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-PRESETS = {"warm_start": warm_start, "zero_shot": zero_shot, "paper": paper}
+PRESETS = {"warm_start": warm_start, "zero_shot": zero_shot, "paper": paper, **PUBLISHED}
+
+
+def taken_of(name: str) -> tuple[str, str]:
+    """What a preset's source takes of a model that was pretrained with it: a part (see `models.transfer.TAKES`) and
+    what becomes of the vocabulary (see `EMBEDDINGS`)."""
+    return AS_PUBLISHED.get(name, ALL)
 
 
 def settings_of(name: str, given: set[str], max_steps: int, batch_size: int) -> dict[str, Any]:
@@ -67,7 +75,7 @@ def settings_of(name: str, given: set[str], max_steps: int, batch_size: int) -> 
     """
     if "machines" in given and "preset" not in given:
         return {}
-    settings = PRESETS[name](max_steps, batch_size)
+    settings = PRESETS[name](max_steps, batch_size) | {"recipe": name}
     return {key: value for key, value in settings.items() if key != "curriculum" or "machines" not in given}
 
 

@@ -31,6 +31,8 @@ from hf_universal_pretrain.commands import arguments
 from hf_universal_pretrain.commands.help import GROUPS, field_docs, stock_docs
 from hf_universal_pretrain.machines import FAMILIES
 from hf_universal_pretrain.stream.families import REACHES, build_family
+from hf_universal_pretrain.stream.presets import taken_of
+from hf_universal_pretrain.stream.published import ONCE, PUBLISHED
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,6 +137,36 @@ def families() -> str:
 def family_names() -> str:
     """The families in a line."""
     return ", ".join(f"`{name}`" for name in FAMILIES)
+
+
+# ---- Published recipes ----
+
+
+def published() -> str:
+    """Each recipe with what its docstring tells, the presets of it, and what these set."""
+    by_recipe: dict[str, list[str]] = {}
+    for name, recipe in PUBLISHED.items():
+        by_recipe.setdefault(inspect.getdoc(getattr(recipe, "func", recipe)) or "", []).append(name)
+    rows = []
+    for told, names in by_recipe.items():
+        paragraphs = [" ".join(part.split()) for part in told.split("\n\n")]
+        parts = {head: text for head, _, text in (part.partition(": ") for part in paragraphs)}
+        settings = PUBLISHED[names[0]](1000, 8)
+        own = {key: value for key, value in settings.items() if key != "family" and ONCE.get(key) != value}
+        sets = [*(f"{key}={shown(value)}" for key, value in own.items()), *settings.get("family", [])]
+        take, embeddings = taken_of(names[0])
+        sets.append(f"--transfer {take} --embeddings {embeddings}")
+        rows.append(
+            [
+                ", ".join(f"`{name}`" for name in names),
+                sourced(paragraphs[0]),
+                sourced(parts["Source"]),
+                sourced(parts["Known"]),
+                "<br>".join(f"`{each}`" for each in sets),
+                parts["Ours differs"],
+            ]
+        )
+    return table(["preset", "what it is", "source", "what is known", "what it sets", "where ours differs"], rows)
 
 
 # ---- Settings ----
@@ -247,7 +279,7 @@ def status() -> str:
 # ---- The files ----
 
 PARTS: dict[str, Callable[..., str]] = {
-    "tour": tour, "families": families, "family_names": family_names, "settings": settings,
+    "tour": tour, "families": families, "family_names": family_names, "settings": settings, "published": published,
     "architectures": architectures, "status": status,
 }  # fmt: skip
 

@@ -176,3 +176,36 @@ def test_refusals(flags: list[str], message: str, finetune, run_folder: Path, ca
 def test_a_run_without_checkpoints_has_no_moments_to_keep(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--keep_optimizer: .* has no complete checkpoint-N/optimizer.pt"):
         pretraining_optimizer(str(tmp_path))
+
+
+def test_as_published_takes_what_the_source_of_the_preset_takes(finetune, run_folder: Path, capsys) -> None:
+    """The folder tells the preset; what is given by name wins; a model that tells none is refused."""
+    path = run_folder / "run" / "synthetic_up_config.json"
+    before = path.read_text()
+    quick = ("--transfer", "as_published", "--max_steps", "1", "--save_strategy", "no")
+    try:
+        for recipe, given, lines in (
+            ("nca", (), ("positions    taken", "mlp          taken", "vocabulary   re-drawn")),
+            ("k_dyck_64", (), ("positions    re-drawn", "attention    taken", "vocabulary   around the mean")),
+            ("k_dyck_64", ("--embeddings", "reinit"), ("attention    taken", "vocabulary   re-drawn")),
+            ("rnn_ppt", (), ()),
+        ):
+            path.write_text(json.dumps({**json.loads(before), "recipe": recipe}))
+            finetune(*quick, *given, "--output_dir", f"published-{recipe}-{len(given)}")
+            shown = capsys.readouterr().out
+            assert all(line in shown for line in lines) and ("Taken from run" in shown) == bool(lines)
+    finally:
+        path.write_text(before)
+    with pytest.raises(SystemExit) as error:
+        finetune(*quick)
+    assert error.value.code == 2 and "--transfer as_published: run does not tell" in capsys.readouterr().err
+
+
+def test_pretrain_notes_the_preset_beside_the_model(run_recipe, tmp_path: Path) -> None:
+    flags = ["--model", "gpt2", "--config_overrides", "n_layer=1,n_embd=16,n_head=2,n_positions=64", "--use_cpu"]
+    flags += ["--preset", "pcfg_zipf", "--context_length", "32", "--max_steps", "2", "--eval_strategy", "no"]
+    flags += ["--eval_on_start", "false", "--per_device_train_batch_size", "2", "--output_dir", str(tmp_path / "run")]
+    done = run_recipe("pretrain.py", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stored = SyntheticUPConfig.from_pretrained(tmp_path / "run")
+    assert stored.recipe == "pcfg_zipf" and stored.machines == "pcfg@1"

@@ -45,3 +45,26 @@ def test_draws_stay_inside_their_bounds() -> None:
         assert len(symbols) == len(symbols.unique()) == size and contexts * size <= 1.2 * 65_536
         assert torch.allclose(table.sum(-1), torch.ones(contexts, dtype=torch.float64))
     assert orders == {0, 1, 2, 3}
+
+
+def test_doubly_stochastic_chains_have_no_favourite_symbol() -> None:
+    """Over the oldest symbol of the context, too, the chances of a symbol add up to 1; so all symbols are as frequent
+    in the long run, and what comes next still depends on what came before."""
+    settings = {"alphabet_size": 5, "min_order": 1, "max_order": 2, "concentration_range": (1.0, 1.0)}
+    family = MarkovFamily(**settings, transitions="doubly_stochastic", machines_per_round=30)
+    chains = family.draw(30, torch.Generator().manual_seed(0))
+    assert {len(table) // table.shape[1] for table in chains.tables} > {1}, "both orders"
+    for table in chains.tables:
+        size = table.shape[1]
+        assert torch.allclose(table.view(size, -1, size).sum(0), torch.ones(1).double(), atol=1e-4)
+        assert torch.allclose(table.sum(-1), torch.ones(1).double())
+        assert table.std(0).max() > 0.005, "not all alike"
+    zeros = torch.zeros(30, 4000, dtype=torch.int64)
+    rows = chains.generate(zeros[:, :1], zeros, torch.Generator().manual_seed(1))
+    shares = torch.bincount(rows[0])[chains.symbols[0]] / 4000
+    assert (shares - 1 / len(shares)).abs().max() < 0.04
+
+
+def test_orders_are_those_that_are_asked_for() -> None:
+    chains = MarkovFamily(alphabet_size=4, min_order=2, max_order=2).draw(8, torch.Generator().manual_seed(0))
+    assert all(len(table) == table.shape[1] ** 2 for table in chains.tables)

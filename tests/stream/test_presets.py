@@ -14,8 +14,8 @@ def test_presets_fit_runs_of_any_length(name: str, max_steps: int) -> None:
 def test_pools_grow_a_third_each_and_all_machines_stay() -> None:
     config = SyntheticUPConfig.preset("warm_start", 300, batch_size=8)
     assert config.stage_starts == [0, 100, 200]
-    assert [stage.mixture for stage in config.stages] == [{"language@1": 1}, {"language@4": 1}, {"language@16": 1}]
-    assert SyntheticUPConfig.preset("warm_start", 2, batch_size=8).machines == "language@16"
+    assert [stage.mixture for stage in config.stages] == [{f"two_clocks@{size}": 1} for size in (1, 4, 16)]
+    assert SyntheticUPConfig.preset("warm_start", 2, batch_size=8).machines == "two_clocks@16"
 
 
 def test_what_is_given_wins() -> None:

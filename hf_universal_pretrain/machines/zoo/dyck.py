@@ -20,13 +20,15 @@ class DyckFamily(MachineFamily):
 
     Args:
         shuffled: whether kinds interleave.
-        max_kinds: k is log-uniform from 1 to this number, or to half the alphabet.
+        max_kinds: k is log-uniform from `min_kinds` to this number, or to half the alphabet.
+        min_kinds: fewest kinds; with `max_kinds` alike, k is that number.
         depth_range: most brackets open at once, log-uniform.
         open_range: chance to open where both are possible, uniform.
     """
 
     shuffled: bool = False
     max_kinds: int = 64
+    min_kinds: int = 1
     depth_range: tuple[int, int] = (4, 32)
     open_range: tuple[float, float] = (0.4, 0.6)
 
@@ -37,7 +39,7 @@ class DyckFamily(MachineFamily):
         most = min(self.max_kinds, self.alphabet_size // 2)
         return DyckSources(
             family=self,
-            kinds=log_uniform_int(1, most, (num_rows,), generator),
+            kinds=log_uniform_int(min(self.min_kinds, most), most, (num_rows,), generator),
             depth=log_uniform_int(*self.depth_range, (num_rows,), generator),
             open_chance=uniform_between(*self.open_range, (num_rows,), generator),
             symbols=random_injections(num_rows, 2 * most, self.alphabet_size, generator),
