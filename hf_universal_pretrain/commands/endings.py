@@ -27,7 +27,7 @@ from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 from hf_universal_pretrain.runs.lock import LOCK_FILE, hold
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
-from hf_universal_pretrain.training.interrupts import StopOnSignal, command_line
+from hf_universal_pretrain.training.interrupts import StopOnSignal, Stopped, command_line, stop_at_signals
 
 
 def exit_with_usage_error(message: object) -> NoReturn:
@@ -88,8 +88,30 @@ def usage_errors() -> Iterator[None]:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(done)
         raise SystemExit(0) from done
-    except KeyboardInterrupt:
-        _exit("interrupted before it began", 128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        what, status = _how_stopped(stop)
+        _exit(f"{what} before it began", status)
+
+
+@contextlib.contextmanager
+def stoppable(kept: str = "") -> Iterator[None]:
+    """For the whole of a command: SIGTERM, SIGHUP and Ctrl-C end it at once (unless something in it knows better, such
+    as training), with one line and the status that a shell expects.
+
+    Args:
+        kept: what is left of the work, after a mark.
+    """
+    with stop_at_signals():
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            what, status = _how_stopped(stop)
+            _exit(f"{what}{kept}", status)
+
+
+def _how_stopped(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """In words, and as an exit status."""
+    return (str(stop), 128 + stop.number) if isinstance(stop, Stopped) else ("interrupted", 128 + signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -100,7 +122,7 @@ def alone_in(folder: str | Path, flag: str, name: str = LOCK_FILE, here: bool = 
         folder: that is going to be written.
         flag: which named it.
         name: of the lock file in it.
-        here: whether this process is the one to hold the lock: one that writes, and the first of several. These all end
+        here: whether this process is the one to hold the lock: it writes, and is the first of several. These all end
             if it is refused.
     """
     with contextlib.ExitStack() as held:
@@ -121,9 +143,10 @@ def alone_in(folder: str | Path, flag: str, name: str = LOCK_FILE, here: bool = 
 def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     """Trains, from the checkpoint `resume` on if there is one, and leaves a complete output folder.
 
-    SIGTERM and Ctrl-C save a checkpoint and end the process with the status that a shell expects (143 and 130). A loss
-    that is not finite, a disk that is full, and another process of the run that died end it with one line and status
-    1. All tell how to go on. A checkpoint that does not hold all of the model's weights is wrong use, status 2.
+    SIGTERM, SIGHUP and Ctrl-C save a checkpoint and end the process with the status that a shell expects (143, 129 and
+    130); before the first step and after the last they end it at once. A loss that is not finite, a full disk, and
+    another process of the run that died end it with one line and status 1. All tell how to go on. A checkpoint that does
+    not hold all of the model's weights is wrong use, status 2.
     """
     if trainer.args.device.type == "cpu":
         use_all_cores()
@@ -137,8 +160,8 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
             return
         what = f"stopped by {signal.Signals(stop.received).name} after step {trainer.state.global_step}"
         status = 128 + stop.received
-    except KeyboardInterrupt:
-        what, status = "interrupted", 128 + signal.SIGINT
+    except KeyboardInterrupt as stopped:
+        what, status = _how_stopped(stopped)
     except NotRestored as error:
         exit_with_usage_error(error)
     except TrainingDiverged as error:

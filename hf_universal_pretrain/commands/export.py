@@ -18,7 +18,13 @@ from huggingface_hub import HfApi
 
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import alone_in, disk_errors, exit_with_usage_error, usage_errors
+from hf_universal_pretrain.commands.endings import (
+    alone_in,
+    disk_errors,
+    exit_with_usage_error,
+    stoppable,
+    usage_errors,
+)
 from hf_universal_pretrain.hub import NOT_PUSHED, claim_repository, published_readme, push_or_explain
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.data_card import write_data_card
@@ -51,7 +57,10 @@ def main() -> None:
     script, data = parse_args((ScriptArguments, SyntheticUPConfig), __doc__, defaults)
     if script.output is None:
         exit_with_usage_error("--output: give the folder to write, or --push_to_hub ORG/NAME")
-    with alone_in(script.output, "--output"):
+    with (
+        stoppable("; finished shards are kept"),
+        alone_in(script.output, "--output"),
+    ):
         export_rows(script, data, Path(script.output))
 
 
@@ -76,13 +85,9 @@ def export_rows(script: ScriptArguments, data: SyntheticUPConfig, folder: Path) 
         print(f"{shards - len(missing):,} shards are there already and are kept", flush=True)
 
     # ---- Writing ----
-    try:
-        with disk_errors(folder):
-            done = export.write(script.num_proc)
-            write_data_card(export, script.tokenizer, script.push_to_hub, done)
-    except KeyboardInterrupt:
-        print("Stopped. Finished shards are kept: the same command goes on with the others.")
-        raise SystemExit(1) from None
+    with disk_errors(folder):
+        done = export.write(script.num_proc)
+        write_data_card(export, script.tokenizer, script.push_to_hub, done)
     pace = done["rows"] / done["seconds"]
     print(
         f"{done['rows']:,} rows written in {done['seconds']:.1f} s by {done['processes']} processes: {pace:,.0f} "

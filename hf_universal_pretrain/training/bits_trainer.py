@@ -20,6 +20,7 @@ from hf_universal_pretrain.runs.model_card import write_model_card
 from hf_universal_pretrain.runs.record import RunRecord, last_figures, probe_results, text_results
 from hf_universal_pretrain.runs.tables import probes_table, reach_line, results_table, write_results
 from hf_universal_pretrain.training.exact import ExactTrainer
+from hf_universal_pretrain.training.health import check_weights
 from hf_universal_pretrain.training.printing import print_evaluations_in_lines
 from hf_universal_pretrain.training.refusals import check_metric
 
@@ -163,7 +164,11 @@ class BitsTrainer(ExactTrainer):
 
         The texts are measured once more if the last evaluation was before the last step, or was of another model than
         the best one, which is what `load_best_model_at_end` leaves.
+
+        Raises:
+            TrainingDiverged: if weights are not finite, before anything is written.
         """
+        check_weights(self.model, self.state.global_step)
         log = self.state.log_history
         measured = any("eval_runtime" in e and e["step"] == self.state.global_step for e in log)
         if self.eval_windows and (not measured or self.args.load_best_model_at_end):
