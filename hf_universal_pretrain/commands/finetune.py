@@ -39,7 +39,9 @@ from hf_universal_pretrain.commands.endings import (
     stoppable,
     train_and_finish,
     usage_errors,
+    use_all_cores,
     warn,
+    where_to_go_on,
 )
 from hf_universal_pretrain.evaluation import check_tokens, cut_windows, text_tokens
 from hf_universal_pretrain.models.build import (
@@ -55,7 +57,6 @@ from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import EMBEDDINGS, TAKES, Taken, transfer, transfer_table
 from hf_universal_pretrain.runs.checkpoints import write_json
-from hf_universal_pretrain.runs.folder import checkpoint_to_resume
 from hf_universal_pretrain.runs.history import read_history
 from hf_universal_pretrain.runs.origin import trained_length
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings, told_windows
@@ -216,6 +217,8 @@ def main() -> None:
 
 def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
     """The command, with its flags read and its folder locked."""
+    use_all_cores(args)
+
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)
@@ -245,19 +248,20 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
             starting_weights=start.weights,
             eval_text=told_windows(windows), early_stopping_patience=script.early_stopping_patience,
         )  # fmt: skip
-        resume = checkpoint_to_resume(args, settings)
+        resume, was_finished = where_to_go_on(args, settings)
         trainer = BitsTrainer(
             model=model, args=args, train_dataset=blocks, processing_class=tokenizer, context_length=length,
             eval_windows=windows, started_from=None if script.from_scratch else script.model, compare_with=others,
             settings=settings, callbacks=added,
         )  # fmt: skip
 
-    if args.process_index == 0:
+    if args.process_index == 0 and not was_finished:
         print(plan(script, model.num_parameters(), len(blocks), taken), flush=True)
         if taken:
             with disk_errors(trainer.folder):
                 write_json(trainer.folder / "transfer.json", [asdict(one) for one in taken])
 
     # ---- Training ----
-    train_and_finish(trainer, resume)
-    push_model(trainer)
+    if not was_finished:
+        train_and_finish(trainer, resume)
+    push_model(trainer, was_finished)

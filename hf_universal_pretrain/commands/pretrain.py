@@ -28,7 +28,9 @@ from hf_universal_pretrain.commands.endings import (
     stoppable,
     train_and_finish,
     usage_errors,
+    use_all_cores,
     warn,
+    where_to_go_on,
 )
 from hf_universal_pretrain.evaluation import MOST_LOST, check_tokens, choose_probes, cut_each, text_tokens
 from hf_universal_pretrain.hub import find_file
@@ -42,7 +44,7 @@ from hf_universal_pretrain.models.build import (
 )
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
-from hf_universal_pretrain.runs.folder import checkpoint_to_resume, read_run_file
+from hf_universal_pretrain.runs.folder import read_run_file
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings, told_windows
 from hf_universal_pretrain.stream.config import DATA_CONFIG_NAME
 from hf_universal_pretrain.stream.presets import PRESETS, settings_of
@@ -126,6 +128,9 @@ def starting_model(script: ScriptArguments, seed: int) -> tuple[PreTrainedModel,
     """The model with random weights, or with those that it goes on from, and its tokenizer."""
     trust = script.trust_remote_code
     if script.warm_start:
+        for flag in ("model", "config_overrides"):
+            if getattr(script, flag) is not None:
+                raise ValueError(f"--{flag}: leave it out: --warm_start takes a model as it is")
         model = load_model(script.warm_start, "--warm_start", trust)
         return model, build_tokenizer(script.tokenizer, trust_remote_code=trust)
     if script.model is None:
@@ -160,6 +165,8 @@ def main() -> None:
 
 def pretrain(script: ScriptArguments, data: SyntheticUPConfig, args: UPConfig) -> None:
     """The command, with its flags read and its folder locked."""
+    use_all_cores(args)
+
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)
@@ -179,19 +186,21 @@ def pretrain(script: ScriptArguments, data: SyntheticUPConfig, args: UPConfig) -
         settings = run_settings(
             args, model, tokenizer, dataset, warm_start=warm_start, starting_weights=weights, eval_text=texts
         )
+        resume, was_finished = None, False
         if not script.dry_run:
-            resume = checkpoint_to_resume(args, settings)
+            resume, was_finished = where_to_go_on(args, settings)
             trainer = UPTrainer(
                 model=model, args=args, train_dataset=dataset, processing_class=tokenizer, eval_windows=windows,
                 eval_probes=probes, probe_windows=script.eval_windows, started_from=script.warm_start,
                 settings=settings,
             )  # fmt: skip
 
-    if args.process_index == 0:
+    if args.process_index == 0 and not was_finished:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
     if script.dry_run:
         return
 
     # ---- Training ----
-    train_and_finish(trainer, resume)
-    push_model(trainer)
+    if not was_finished:
+        train_and_finish(trainer, resume)
+    push_model(trainer, was_finished)

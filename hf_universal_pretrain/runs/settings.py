@@ -5,6 +5,7 @@ import json
 import math
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
@@ -28,8 +29,8 @@ HARMLESS = (
 NAMES = ("pretrained", "warm_start")
 # settings that runs of earlier versions have not told
 UNTOLD = (
-    "starting_weights", "eval_text", "early_stopping_patience", "train_sampling_strategy", "load_best_model_at_end",
-    "metric_for_best_model", "greater_is_better",
+    "threads", "starting_weights", "eval_text", "early_stopping_patience", "train_sampling_strategy",
+    "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
 )  # fmt: skip
 # how long a run is; see `run_length`
 LENGTH = ("max_steps", "num_train_epochs")
@@ -106,6 +107,8 @@ def run_settings(
     settings: dict[str, Any] = {name: training[name] for name in (*LENGTH, *BATCH, *DECISIVE, *HARMLESS)}
     settings |= {"global_stream": training.get("global_stream", False)}
     settings |= {"world_size": args.world_size, "device": args.device.type}
+    # on a CPU, the order of sums
+    settings |= {"threads": torch.get_num_threads() if args.device.type == "cpu" else None}
     if isinstance(dataset, TellsSettings):
         settings |= dataset.run_settings()
     if tokenizer is not None:
@@ -125,16 +128,16 @@ def told_windows(windows: dict[str, Tensor]) -> str:
 def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
     """What differs between the settings of a checkpoint and those of a run that is to go on from it.
 
-    Another number of processes, another device or another length are harmless in that the run goes on, although what
-    it learns from there on is not what it would have learned. With another number of processes, the batch may
-    change too.
+    Another number of processes or threads, another device or another length are harmless in that the run goes on,
+    although what it learns from there on is not what it would have learned. With another number of processes, the
+    batch may change too.
 
     Returns:
         What the run cannot go on with, and what it can, in words such as `"seed_length (was 8, now 4)"`.
     """
     # a run from before a setting of the data was there had that setting's default
     was = {name: value for name, value in SyntheticUPConfig().to_dict().items() if name in now} | was
-    harmless = {*HARMLESS, *LENGTH, *NAMES, "world_size", "device"}
+    harmless = {*HARMLESS, *LENGTH, *NAMES, "world_size", "device", "threads"}
     if was.get("world_size") != now.get("world_size"):
         harmless |= set(BATCH)
     refused: list[str] = []
