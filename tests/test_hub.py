@@ -186,6 +186,8 @@ def test_failures_of_the_final_push(case: str, run, hub: HubServer, tmp_path: Pa
     finish(command, hub, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_finished_run_pushes_what_is_not_on_the_hub(run, hub: HubServer, tmp_path: Path) -> None:
     """With the flag added later; again, with a file gone from the Hub, and a card edited there."""
     assert run("pretrain.py", *QUICK).returncode == 0

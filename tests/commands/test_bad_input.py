@@ -203,6 +203,11 @@ PRETRAIN = {
     "push without a name": (["--push_to_hub", "--hub_model_id", "a/b/c"], "--hub_model_id: 'a/b/c' is not a name"),
 }  # fmt: skip
 
+WARM_AND = {
+    "warm start of another architecture": (["--model", "gpt2"], "--model: leave it out: --warm_start takes"),
+    "warm start with changes": (["--config_overrides", "n_layer=2"], "--config_overrides: leave it out: --warm_start"),
+}
+
 # ---- What a model is made of: pretrain.py --warm_start ----
 WARM_START = {
     "warm start from another run's rest": ("used", "--warm_start: no model at 'used'"),
@@ -529,6 +534,12 @@ def test_warm_start(case: str, check) -> None:
     check("pretrain.py", ["--warm_start", model, "--context_length", "32"], 2, message)
 
 
+@pytest.mark.parametrize("case", WARM_AND)
+def test_warm_start_and(case: str, check) -> None:
+    flags, message = WARM_AND[case]
+    check("pretrain.py", ["--warm_start", "run", *flags], 2, message)
+
+
 @pytest.mark.parametrize("case", GO_ON)
 def test_going_on(case: str, check) -> None:
     flags, status, message = GO_ON[case]
@@ -583,4 +594,4 @@ def test_a_process_of_its_own(recipe: str, flags: list[str], message: str, folde
 
 
 def test_there_are_many_cases() -> None:
-    assert sum(map(len, (PRETRAIN, WARM_START, GO_ON, TUNED, WARMED, FINETUNE, DATASET, OTHERS))) >= 240
+    assert sum(map(len, (PRETRAIN, WARM_AND, WARM_START, GO_ON, TUNED, WARMED, FINETUNE, DATASET, OTHERS))) >= 240

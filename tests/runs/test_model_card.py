@@ -132,7 +132,8 @@ def test_names_and_paths_stand_in_a_card_as_text(trainer: UPTrainer) -> None:
     trainer.args.hub_model_id, trainer.started_from = HOSTILE, HOSTILE
     write_model_card(trainer.record())
     text = ModelCard.load(readme(trainer)).text
-    assert "<script>" not in re.sub(r"```.*?```", "", text, flags=re.DOTALL) and "\n# e" not in text
+    words = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert "<script>" not in words and "\n# e" not in words and "&lt;script&gt;a'b&#124;c" in words
     blocks = re.findall(r"```(python|bash)\n(.*?)```", text, flags=re.DOTALL)
     found = [
         node.args[0].value
@@ -142,8 +143,8 @@ def test_names_and_paths_stand_in_a_card_as_text(trainer: UPTrainer) -> None:
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "from_pretrained"
     ]
     assert len(found) >= 3 and set(found) == {HOSTILE}
-    words = [shlex.split(block, comments=True) for kind, block in blocks if kind == "bash"]
-    assert sum(part.count(HOSTILE) for part in words) == 4
+    lines = [shlex.split(block, comments=True) for kind, block in blocks if kind == "bash"]
+    assert sum(line.count(HOSTILE) for line in lines) == 4
 
 
 def test_the_recipe_has_every_setting_that_is_not_the_default(trainer: UPTrainer, tokenizer) -> None:

@@ -19,7 +19,9 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFas
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.commands import export
+from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.runs.data_card import write_data_card
 from hf_universal_pretrain.stream.export import Export, draw_rows
 from tests.conftest import ROOT, once
 from tests.hub_server import HubServer
@@ -269,42 +271,20 @@ def test_questions_that_are_not_judged_have_labels_of_their_own(run_recipe, toke
     assert "labels" in (tmp_path / "data/README.md").read_text().split("## ")[0]
 
 
-@pytest.mark.parametrize("sampling, told", [
+@pytest.mark.parametrize("flags, told", [
     ([], "it is in here once"), (["--sampling", "with_replacement"], "many are exact\ncopies of others"),
     (["--rows_per_round", "32"], "44 % of the rows are in here more than once"),
 ])  # fmt: skip
 def test_rows_are_written_once_unless_asked_for_and_the_card_says_so(
-    sampling: list[str], told: str, tmp_path: Path, monkeypatch
+    flags: list[str], told: str, tokenizer, tmp_path: Path
 ) -> None:
-    """16 rows a round of 2 noise rows and 16 generated ones, of which none is constant."""
-    flags = [
-        "--rows",
-        "512",
-        "--context_length",
-        "32",
-        "--num_proc",
-        "1",
-        "--buffer_size",
-        "64",
-        "--machines",
-        "markov",
-    ]
-    flags += [
-        "--machines",
-        "markov",
-        "--source_batch",
-        "16",
-        "--rows_per_round",
-        "16",
-        "--num_resets",
-        "2",
-        "--burn_in_rounds",
-        "8",
-    ]
-    monkeypatch.setattr("sys.argv", ["export_dataset.py", *once([*flags, *sampling]), "--output", str(tmp_path / "d")])
-    export.main()
-    rows = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "c"))["input_ids"]
-    kept = [tuple(row) for row in rows if len(set(row)) > 1]
+    """16 rows a round are generated, none of them constant, and 2 are noise."""
+    small = ["--context_length", "32", "--buffer_size", "64", "--machines", "markov", "--source_batch", "16"]
+    small += ["--rows_per_round", "16", "--num_resets", "2", "--burn_in_rounds", "8", "--output", str(tmp_path)]
+    _, config = parse_args((export.ScriptArguments, SyntheticUPConfig), "", export.defaults, once([*small, *flags]))
+    drawn = torch.cat([tokens for tokens, _ in draw_rows(SyntheticUPDataset(config, tokenizer, rank=0), 512)])
+    kept = [tuple(row) for row in drawn.tolist() if len(set(row)) > 1]
     repeated = 1 - len(set(kept)) / len(kept)
-    assert repeated < 0.02 if not sampling else repeated > 0.2, repeated
-    assert told in (tmp_path / "d/README.md").read_text()
+    assert repeated < 0.02 if not flags else repeated > 0.2, repeated
+    write_data_card(Export(config, tokenizer, tmp_path, 512, 512), "byte", None, {"bytes": 1})
+    assert told in (tmp_path / "README.md").read_text()
