@@ -37,6 +37,8 @@ class ScriptArguments:
     """Folder of the data set. By default out/NAME of --push_to_hub ORG/NAME."""
     push_to_hub: str | None = None
     """Hub id of the data set to create or add to."""
+    license: str | None = None
+    """Licence of the data set, for its card, as the Hub names it: cc0-1.0, mit, apache-2.0, ... None by default."""
     private: bool = False
     """Create the data set on the Hub as a private one."""
     rows: int = 100_000
@@ -89,7 +91,7 @@ def export_rows(script: ScriptArguments, data: SyntheticUPConfig, folder: Path) 
     # ---- Writing ----
     with disk_errors(folder):
         done = export.write(script.num_proc)
-        write_data_card(export, script.tokenizer, script.push_to_hub, done)
+        write_data_card(export, script.tokenizer, script.push_to_hub, done, script.license)
     pace = done["rows"] / done["seconds"]
     print(
         f"{done['rows']:,} rows written in {done['seconds']:.1f} s by {done['processes']} processes: {pace:,.0f} "
@@ -100,7 +102,8 @@ def export_rows(script: ScriptArguments, data: SyntheticUPConfig, folder: Path) 
     # ---- To the Hub ----
     if script.push_to_hub:
         repository = script.push_to_hub
-        write_data_card(export, script.tokenizer, repository, done, published_readme(repository, "dataset"))
+        published = published_readme(repository, "dataset")
+        write_data_card(export, script.tokenizer, repository, done, script.license, published)
 
         def push() -> None:
             HfApi().upload_folder(

@@ -106,6 +106,8 @@ class ScriptArguments:
     """Run the Python code that comes with the model or the tokenizer."""
     compare_with: list[str] = field(default_factory=list)
     """Folders of runs whose curves are drawn beside this one's."""
+    license: str | None = None
+    """Licence of the model, for its card, as the Hub names it: mit, apache-2.0, ... None by default."""
 
     @property
     def vocabulary_rows(self) -> str:
@@ -252,7 +254,7 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
         trainer = BitsTrainer(
             model=model, args=args, train_dataset=blocks, processing_class=tokenizer, context_length=length,
             eval_windows=windows, started_from=None if script.from_scratch else script.model, compare_with=others,
-            settings=settings, callbacks=added,
+            license=script.license, settings=settings, callbacks=added,
         )  # fmt: skip
 
     if args.process_index == 0 and not was_finished:
