@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.commands.test_recipes import TINY
+from tests.conftest import ROOT, once
 from tests.hub_server import READER, WRITER, HubServer
 
 
@@ -182,6 +184,89 @@ def test_failures_of_the_final_push(case: str, run, hub: HubServer, tmp_path: Pa
     command = check_failed_push(done, hub, tmp_path)
     hub.heal()
     finish(command, hub, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_finished_run_pushes_what_is_not_on_the_hub(run, hub: HubServer, tmp_path: Path) -> None:
+    """With the flag added later; again, with a file gone from the Hub, and a card edited there."""
+    assert run("pretrain.py", *QUICK).returncode == 0
+    folder, weights = tmp_path / "out/tiny", (tmp_path / "out/tiny/model.safetensors").read_bytes()
+    checkpoints = sorted(path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*"))
+    done = run("pretrain.py", *QUICK, *PUSH)
+    assert done.returncode == 0 and "Plan" not in done.stdout, done.stderr
+    assert done.stdout.splitlines() == [
+        "The run in out/tiny is finished: what the Hub does not have is pushed.",
+        f"The model is on the Hub: {hub.url}/org/tiny",
+    ]
+    repository = hub.repositories[REPO]
+    assert repository.files == output_files(folder) and repository.files["model.safetensors"] == weights
+    assert sorted(path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")) == checkpoints
+    card = repository.files["README.md"].decode()
+    assert 'from_pretrained("org/tiny")' in card and "4 steps, 512 synthetic" in card and "0 rounds" not in card
+
+    commits = len(repository.commits)
+    repository.files["README.md"] = card.replace("# tiny", "# A title of mine").encode()
+    repository.files.pop("model.safetensors")
+    again = run("pretrain.py", *QUICK, *PUSH)
+    assert again.returncode == 0, again.stderr
+    assert repository.files == output_files(folder) and len(repository.commits) > commits
+    assert b"# A title of mine" in repository.files["README.md"]
+    longer = run("pretrain.py", *QUICK, *PUSH, "--max_steps", "5", "--lr_scheduler_type", "linear")
+    assert longer.returncode == 0 and "Plan" in longer.stdout, "it is to be trained on"
+
+
+def kill_in_its_push(recipe: str, flags: list[str], hub: HubServer, tmp_path: Path) -> None:
+    """Kills a recipe with SIGKILL at its first commit, which the server does not answer."""
+    hub.fails(COMMIT, action="hang")
+    env = {**os.environ, **hub.environment(tmp_path / "home")}
+    command = [sys.executable, str(ROOT / "recipes" / recipe), *once(flags)]
+    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 200
+    while not any("/commit/" in request for request in hub.requests):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    hub.heal()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_in_its_push_pushes(run, hub: HubServer, tmp_path: Path) -> None:
+    flags = [*QUICK, *PUSH, "--hub_strategy", "end"]
+    kill_in_its_push("pretrain.py", flags, hub, tmp_path)
+    assert not hub.repositories[REPO].files
+    done = run("pretrain.py", *flags)
+    assert done.returncode == 0 and "is finished: what the Hub" in done.stdout, done.stderr
+    assert hub.repositories[REPO].files == output_files(tmp_path / "out/tiny")
+
+
+@pytest.mark.slow
+def test_fine_tuning_that_failed_to_push_pushes(run, hub: HubServer, tmp_path: Path) -> None:
+    assert run("pretrain.py", *QUICK).returncode == 0
+    (tmp_path / "text.txt").write_text("It was the best of times, it was the worst of times. " * 200)
+    flags = ["--model", "out/tiny", "--train_file", "text.txt", "--max_steps", "2", "--use_cpu", "--eval_windows", "4"]
+    flags += ["--push_to_hub", "--hub_model_id", "org/tuned", "--output_dir", "out/tuned", "--hub_strategy", "end"]
+    hub.fails(COMMIT, status=403)
+    assert run("finetune.py", *flags).returncode == 1
+    hub.heal()
+    done = run("finetune.py", *flags)
+    assert done.returncode == 0 and "Training" not in done.stdout, done.stderr
+    assert hub.repositories["models/org/tuned"].files == output_files(tmp_path / "out/tuned")
+
+
+@pytest.mark.slow
+def test_an_export_that_was_killed_in_its_push_pushes(run, hub: HubServer, tmp_path: Path) -> None:
+    flags = ["--rows", "64", "--context_length", "32", "--num_proc", "1", "--buffer_size", "32", "--source_batch", "8"]
+    flags += ["--burn_in_rounds", "1", "--rows_per_shard", "32", "--push_to_hub", "org/rows", "--output", "rows"]
+    kill_in_its_push("export_dataset.py", flags, hub, tmp_path)
+    shards = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "rows/data").iterdir()}
+    done = run("export_dataset.py", *flags)
+    assert done.returncode == 0 and "2 shards are there already" in done.stdout, done.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "rows/data").iterdir()} == shards
+    files = hub.repositories["datasets/org/rows"].files
+    here = [path for path in (tmp_path / "rows").rglob("*") if path.is_file()]
+    assert files == {str(path.relative_to(tmp_path / "rows")): path.read_bytes() for path in here}
 
 
 @pytest.mark.slow

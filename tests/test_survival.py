@@ -16,12 +16,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainingArguments
 
+from hf_universal_pretrain.commands import pretrain as command
 from hf_universal_pretrain.errors import TrainingDiverged
 from hf_universal_pretrain.runs.checkpoints import checkpoints, fault, newest_complete
 from hf_universal_pretrain.text import TokenBlocks
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
+from hf_universal_pretrain.training.callbacks import BufferEnrichmentCallback
 from hf_universal_pretrain.training.health import dead_share
-from hf_universal_pretrain.training.interrupts import StopOnSignal
+from hf_universal_pretrain.training.interrupts import StopOnSignal, stop_at_signals
 from tests.commands.test_bad_input import RUN, TUNE
 from tests.conftest import ROOT, once
 
@@ -60,7 +62,7 @@ def recipe(name: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 # ---- Signals ----
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_goes_on_exactly(number: int, make_trainer, tmp_path: Path) -> None:
     """Accumulation and dropout on; launchers send a signal twice. Nothing but the signal makes it save."""
     settings = {"gradient_accumulation_steps": 2, "save_steps": 100}
@@ -110,6 +112,55 @@ def test_stopped_by_ctrl_c_as_a_user_sees_it(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"Going on from out/checkpoint-{reached}" in done.stderr
     assert (tmp_path / "out" / f"checkpoint-{reached + 2}" / "complete.json").is_file()
+
+
+def test_a_terminal_that_is_closed_is_ignored_under_nohup(make_trainer, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopOnSignal()
+        with stop_at_signals():
+            me(signal.SIGHUP)(None)
+            trainer = make_trainer(tmp_path, callbacks=[At(3, me(signal.SIGHUP)), stop])
+            trainer.train()
+        assert (stop.received, trainer.state.global_step) == (0, 6)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+OUTSIDE = {
+    "imports are done": (command, "starting_model", signal.SIGHUP),
+    "burn-in": (BufferEnrichmentCallback, "on_train_begin", signal.SIGTERM),
+    "evaluation at the start": (BitsTrainer, "evaluate", signal.SIGTERM),
+    "finish": (BitsTrainer, "save_state", signal.SIGTERM), "push": (command, "push_model", signal.SIGHUP),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("when", OUTSIDE)
+def test_a_signal_outside_of_training_ends_with_a_line(when: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Sent twice, as launchers do. The folder is free at once, and the same command brings the run to its end."""
+    place, name_of_method, number = OUTSIDE[when]
+    original = getattr(place, name_of_method)
+
+    def signalled(*args, **kwargs):
+        me(number)(None)
+        me(number)(None)
+        return original(*args, **kwargs)
+
+    flags = [*RUN, "--output_dir", str(tmp_path / "out"), "--save_steps", "2", "--eval_strategy", "steps"]
+    flags += ["--eval_on_start", str(when == "evaluation at the start"), "--eval_steps", "4"]
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name_of_method, signalled)
+        assert recipe("pretrain.py", flags, monkeypatch) == 128 + number
+    assert before[:2] == [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)]
+    signal.signal(signal.SIGINT, before[2])
+    told = capsys.readouterr().err
+    assert f"pretrain.py: stopped by {signal.Signals(number).name}" in told and "Traceback" not in told
+    assert "checkpoint-4 is complete; this goes on" in told or when != "finish"
+    assert not (tmp_path / "out" / "_lock").exists()
+    assert (tmp_path / "out").exists() == (when != "imports are done")
+    assert recipe("pretrain.py", flags, monkeypatch) == 0
+    assert (tmp_path / "out" / "eval_results.json").is_file()
 
 
 # ---- The end of a run ----
@@ -254,6 +305,31 @@ def test_divergence_as_a_user_sees_it(tmp_path: Path, monkeypatch, capsys) -> No
     line = told.strip().splitlines()[-1]
     assert line.startswith("pretrain.py: error: training has diverged: ") and "Traceback" not in told
     assert "Lower --learning_rate" in line
+
+
+QUIET = {
+    "no logs and no checkpoints": ["--logging_strategy", "no", "--save_strategy", "no"],
+    "rare logs and no checkpoints": ["--logging_steps", "1000", "--save_strategy", "no"],
+}
+
+
+@pytest.mark.parametrize("quiet", QUIET)
+@pytest.mark.parametrize("name", ["pretrain.py", "finetune.py"])
+def test_weights_that_are_not_finite_are_never_the_model(
+    name: str, quiet: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Where nothing looks at the loss on the way."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("It was the best of times. " * 200)
+    flags, out = RUN, "run"
+    if name == "finetune.py":
+        assert recipe("pretrain.py", [*RUN, "--output_dir", "run"], monkeypatch) == 0
+        flags, out = [*TUNE, "--train_file", "text", "--eval_strategy", "no", "--eval_on_start", "false"], "tuned"
+    flags = [*flags, "--learning_rate", "1e30", "--warmup_steps", "0", "--max_steps", "4", "--max_grad_norm", "0"]
+    assert recipe(name, [*flags, *QUIET[quiet], "--output_dir", out], monkeypatch) == 1
+    told = capsys.readouterr().err
+    assert f"{name}: error: training has diverged: weights are not finite" in told and "Traceback" not in told
+    assert not (tmp_path / out / "model.safetensors").exists()
 
 
 def test_a_collapsed_buffer_is_told_once(make_trainer, small_data, tmp_path: Path, caplog) -> None:

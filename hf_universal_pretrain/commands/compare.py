@@ -26,7 +26,6 @@ results, and tried again next time. Arms that `--only` leaves out keep the runs 
 """
 
 import json
-import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -37,7 +36,7 @@ import torch
 from tqdm import tqdm
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import alone_in, disk_errors, usage_errors
+from hf_universal_pretrain.commands.endings import alone_in, disk_errors, stoppable, usage_errors
 from hf_universal_pretrain.commands.experiment import METRIC, Experiment, ScriptArguments
 from hf_universal_pretrain.masking import mask_command, mask_values
 from hf_universal_pretrain.runs.comparison import (
@@ -83,7 +82,10 @@ def verdicts(measured: dict[str, dict[str, Any]], reference: str) -> str:
 def main() -> None:
     with usage_errors():
         (script,) = parse_args((ScriptArguments,), __doc__, lambda asked: {})
-    with alone_in(script.output_dir, "--output_dir", here=not script.dry_run):
+    with (
+        stoppable("Finished runs are kept: the same command goes on with the others"),
+        alone_in(script.output_dir, "--output_dir", here=not script.dry_run),
+    ):
         run(script)
 
 
@@ -103,7 +105,6 @@ def run(script: ScriptArguments) -> None:
         measured = {arm: experiment.measure(arm) for arm in script.specs if arm not in chosen}
         measured = {arm: found for arm, found in measured.items() if found["runs"]}
         experiment.starts_runs = True
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         with ThreadPoolExecutor(script.jobs) as pool:
             try:
                 for arm, found in zip(chosen, pool.map(experiment.measure, chosen), strict=True):

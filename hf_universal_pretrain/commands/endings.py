@@ -6,12 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 import torch
 import torch.distributed as dist
-from transformers import ProgressCallback, Trainer
+from transformers import ProgressCallback, Trainer, TrainingArguments
 
 from hf_universal_pretrain.errors import (
     HubUnavailable,
@@ -25,9 +25,10 @@ from hf_universal_pretrain.errors import (
 from hf_universal_pretrain.hub import push_or_explain
 from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.runs.checkpoints import newest_complete
+from hf_universal_pretrain.runs.folder import checkpoint_to_resume
 from hf_universal_pretrain.runs.lock import LOCK_FILE, hold
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
-from hf_universal_pretrain.training.interrupts import StopOnSignal, command_line
+from hf_universal_pretrain.training.interrupts import StopOnSignal, Stopped, command_line, stop_at_signals
 
 
 def exit_with_usage_error(message: object) -> NoReturn:
@@ -58,14 +59,32 @@ def disk_errors(folder: str | Path) -> Iterator[None]:
         _exit(f"cannot write to {folder}: {first_line(error)}. Make room; the same command goes on", 1)
 
 
-def push_model(trainer: Trainer) -> None:
+def where_to_go_on(args: TrainingArguments, settings: dict[str, Any]) -> tuple[str | None, bool]:
+    """As `checkpoint_to_resume`; and whether the run is finished, so that nothing but a push is left to be done."""
+    try:
+        return checkpoint_to_resume(args, settings), False
+    except RunFinished:
+        if not args.push_to_hub:
+            raise
+        return None, True
+
+
+def push_model(trainer: BitsTrainer, was_finished: bool = False) -> None:
     """The last thing that a command does: the whole output folder goes to the Hub, if it was asked for; exit status 1
-    and what to do if that fails."""
+    and what to do if that fails.
+
+    Args:
+        trainer: that has trained.
+        was_finished: it has not, since the run was finished before: the folder is pushed as it is, with a fresh card.
+    """
     args = trainer.args
     if not args.push_to_hub:
         return
+    if was_finished and args.process_index == 0:
+        print(f"The run in {args.output_dir} is finished: what the Hub does not have is pushed.")
     with usage_errors():
-        address = push_or_explain(trainer.push_to_hub, str(args.output_dir), str(args.hub_model_id))
+        push = trainer.push_finished if was_finished else trainer.push_to_hub
+        address = push_or_explain(push, str(args.output_dir), str(args.hub_model_id))
     if args.process_index == 0:
         print(f"The model is on the Hub: {address}")
 
@@ -88,8 +107,30 @@ def usage_errors() -> Iterator[None]:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(done)
         raise SystemExit(0) from done
-    except KeyboardInterrupt:
-        _exit("interrupted before it began", 128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        what, status = _how_stopped(stop)
+        _exit(f"{what} before it began", status)
+
+
+@contextlib.contextmanager
+def stoppable(kept: str = "") -> Iterator[None]:
+    """For the whole of a command: SIGTERM, SIGHUP and Ctrl-C end it at once (unless something in it knows better, such
+    as training), with one line and the status that a shell expects.
+
+    Args:
+        kept: what is left of the work, after a mark.
+    """
+    with stop_at_signals():
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            what, status = _how_stopped(stop)
+            _exit(f"{what}{kept}", status)
+
+
+def _how_stopped(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """In words, and as an exit status."""
+    return (str(stop), 128 + stop.number) if isinstance(stop, Stopped) else ("interrupted", 128 + signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -100,8 +141,8 @@ def alone_in(folder: str | Path, flag: str, name: str = LOCK_FILE, here: bool = 
         folder: that is going to be written.
         flag: which named it.
         name: of the lock file in it.
-        here: whether this process is the one to hold the lock: one that writes, and the first of several. All of
-            them end if it is refused.
+        here: whether this process is the one to hold the lock: it writes, and is the first of several. These all end
+            if it is refused.
     """
     with contextlib.ExitStack() as held:
         with usage_errors():
@@ -121,12 +162,11 @@ def alone_in(folder: str | Path, flag: str, name: str = LOCK_FILE, here: bool = 
 def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     """Trains, from the checkpoint `resume` on if there is one, and leaves a complete output folder.
 
-    SIGTERM and Ctrl-C save a checkpoint and end the process with the status that a shell expects (143 and 130). A loss
-    that is not finite, a disk that is full, and another process of the run that died end it with one line and status
-    1. All tell how to go on. A checkpoint that does not hold all of the model's weights is wrong use, status 2.
+    SIGTERM, SIGHUP and Ctrl-C save a checkpoint and end the process with the status that a shell expects (143, 129 and
+    130); before the first step and after the last they end it at once. A loss that is not finite, a full disk, and
+    another process of the run that died end it with one line and status 1. All tell how to go on. A checkpoint that
+    does not hold all of the model's weights is wrong use, status 2.
     """
-    if trainer.args.device.type == "cpu":
-        use_all_cores()
     stop = StopOnSignal()
     trainer.add_callback(stop)
     try:
@@ -137,8 +177,8 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
             return
         what = f"stopped by {signal.Signals(stop.received).name} after step {trainer.state.global_step}"
         status = 128 + stop.received
-    except KeyboardInterrupt:
-        what, status = "interrupted", 128 + signal.SIGINT
+    except KeyboardInterrupt as stopped:
+        what, status = _how_stopped(stopped)
     except NotRestored as error:
         exit_with_usage_error(error)
     except TrainingDiverged as error:
@@ -176,15 +216,15 @@ def _how_to_go_on(folder: str) -> str:
     return f"{saved}:\n  {command_line()}"
 
 
-def use_all_cores() -> None:
-    """Gives this process its share of the cores where a launcher has taken them away.
+def use_all_cores(args: TrainingArguments) -> None:
+    """Gives this process, if it trains on a CPU, its share of the cores where a launcher has taken them away.
 
     `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 for the processes that they start, unless it is set,
     and so leave all cores but one of a laptop idle. What a person has set is kept: the launcher's own environment has
     it.
     """
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
-    if launched and "OMP_NUM_THREADS" not in psutil.Process(os.getppid()).environ():
+    if args.device.type == "cpu" and launched and "OMP_NUM_THREADS" not in psutil.Process(os.getppid()).environ():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 

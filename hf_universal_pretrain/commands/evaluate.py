@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import alone_in, usage_errors, warn
+from hf_universal_pretrain.commands.endings import alone_in, stoppable, usage_errors, warn
 from hf_universal_pretrain.evaluation import (
     TextSetting,
     check_tokens,
@@ -216,7 +216,7 @@ def main() -> None:
     with usage_errors():
         check_arguments(script)
     file = Path(script.json or "")  # locked is the file alone: a run may go on training in the folder
-    with alone_in(file.parent, "--json", f"_{file.name}.lock", here=bool(script.json)):
+    with stoppable(), alone_in(file.parent, "--json", f"_{file.name}.lock", here=bool(script.json)):
         evaluate(script)
 
 

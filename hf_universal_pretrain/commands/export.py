@@ -18,7 +18,13 @@ from huggingface_hub import HfApi
 
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import alone_in, disk_errors, exit_with_usage_error, usage_errors
+from hf_universal_pretrain.commands.endings import (
+    alone_in,
+    disk_errors,
+    exit_with_usage_error,
+    stoppable,
+    usage_errors,
+)
 from hf_universal_pretrain.hub import NOT_PUSHED, claim_repository, published_readme, push_or_explain
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.runs.data_card import write_data_card
@@ -46,14 +52,19 @@ class ScriptArguments:
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:
-    return {"output": f"out/{asked.push_to_hub.split('/')[-1]}"} if asked.push_to_hub else {}
+    """Where this command differs from its dataclasses: a row is written once, for it is paid for each time."""
+    output = {"output": f"out/{asked.push_to_hub.split('/')[-1]}"} if asked.push_to_hub else {}
+    return {"sampling": "without_replacement", **output}
 
 
 def main() -> None:
     script, data = parse_args((ScriptArguments, SyntheticUPConfig), __doc__, defaults)
     if script.output is None:
         exit_with_usage_error("--output: give the folder to write, or --push_to_hub ORG/NAME")
-    with alone_in(script.output, "--output"):
+    with (
+        stoppable("; finished shards are kept"),
+        alone_in(script.output, "--output"),
+    ):
         export_rows(script, data, Path(script.output))
 
 
@@ -78,13 +89,9 @@ def export_rows(script: ScriptArguments, data: SyntheticUPConfig, folder: Path) 
         print(f"{shards - len(missing):,} shards are there already and are kept", flush=True)
 
     # ---- Writing ----
-    try:
-        with disk_errors(folder):
-            done = export.write(script.num_proc)
-            write_data_card(export, script.tokenizer, script.push_to_hub, done, script.license)
-    except KeyboardInterrupt:
-        print("Stopped. Finished shards are kept: the same command goes on with the others.")
-        raise SystemExit(1) from None
+    with disk_errors(folder):
+        done = export.write(script.num_proc)
+        write_data_card(export, script.tokenizer, script.push_to_hub, done, script.license)
     pace = done["rows"] / done["seconds"]
     print(
         f"{done['rows']:,} rows written in {done['seconds']:.1f} s by {done['processes']} processes: {pace:,.0f} "

@@ -17,7 +17,7 @@ one's in `curves.png`. Flags are those of `ScriptArguments` (below) and of `tran
 is given again.
 """
 
-import json
+import os
 from argparse import Namespace
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,7 +32,17 @@ from transformers import (
 )
 
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import alone_in, push_model, train_and_finish, usage_errors, warn
+from hf_universal_pretrain.commands.endings import (
+    alone_in,
+    disk_errors,
+    push_model,
+    stoppable,
+    train_and_finish,
+    usage_errors,
+    use_all_cores,
+    warn,
+    where_to_go_on,
+)
 from hf_universal_pretrain.evaluation import check_tokens, cut_windows, text_tokens
 from hf_universal_pretrain.models.build import (
     build_model,
@@ -41,14 +51,15 @@ from hf_universal_pretrain.models.build import (
     load_model,
     positions_of,
     read_config,
+    weights_checksum,
 )
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import EMBEDDINGS, TAKES, Taken, transfer, transfer_table
-from hf_universal_pretrain.runs.folder import checkpoint_to_resume
+from hf_universal_pretrain.runs.checkpoints import write_json
 from hf_universal_pretrain.runs.history import read_history
 from hf_universal_pretrain.runs.origin import recipe_of, trained_length
-from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
+from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings, told_windows
 from hf_universal_pretrain.stream.presets import PRESETS, taken_of
 from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
@@ -119,10 +130,11 @@ class ScriptArguments:
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this recipe differs from `TrainingArguments`."""
     length = trained_length(asked.model)
+    beside = Path(asked.model if Path(asked.model).name not in ("", "..") else os.path.abspath(asked.model))
     kind = "scratch" if asked.from_scratch else "finetuned" if asked.transfer == "all" else asked.transfer
     return {
         "metric_for_best_model": "eval_held_out_bits_per_byte", "greater_is_better": False,
-        "output_dir": f"{asked.model.rstrip('/')}-{kind}",
+        "output_dir": f"{beside}-{kind}",
         "max_steps": 1000, "learning_rate": 1e-3, "warmup_steps": 50, "adam_beta2": 0.95, "save_total_limit": 2,
         "lr_scheduler_type": "cosine", "logging_steps": 10, "logging_nan_inf_filter": False,
         "ddp_find_unused_parameters": False, "eval_strategy": "steps", "eval_steps": 0.05, "eval_on_start": True,
@@ -160,20 +172,34 @@ def callbacks(script: ScriptArguments, args: TrainingArguments) -> list[TrainerC
     return made
 
 
-def starting_model(script: ScriptArguments, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[Taken]]:
-    """The model that training starts from, its tokenizer, and what became of each weight where not all are taken."""
+@dataclass
+class Start:
+    """What training starts from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    taken: list[Taken] = field(default_factory=list)
+    """What became of each weight, where not all are taken."""
+    weights: str | None = None
+    """Checksum of the pretrained weights; None where none are taken."""
+
+
+def start_from(script: ScriptArguments, seed: int) -> Start:
+    """The model that training starts from, and its tokenizer."""
     trust = script.trust_remote_code
     old_tokenizer = build_tokenizer(script.model, "--model", trust)
     if script.takes_all:
-        return load_model(script.model, trust_remote_code=trust), old_tokenizer, []
+        model = load_model(script.model, trust_remote_code=trust)
+        return Start(model, old_tokenizer, weights=weights_checksum(model))
     tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer
     config = fit_config(read_config(script.model, trust), tokenizer, script.pad_vocab_multiple_of)
     model = build_model(config, seed, trust_remote_code=trust)
     if script.from_scratch:
-        return model, tokenizer, []
+        return Start(model, tokenizer)
     old = load_model(script.model, trust_remote_code=trust)
     rows, rescale = script.vocabulary_rows, script.rescale_norms
-    return model, tokenizer, transfer(old, model, script.transfer, rows, old_tokenizer, tokenizer, seed, rescale)
+    taken = transfer(old, model, script.transfer, rows, old_tokenizer, tokenizer, seed, rescale)
+    return Start(model, tokenizer, taken, weights_checksum(old))
 
 
 def texts(script: ScriptArguments) -> tuple[bytes, bytes]:
@@ -206,12 +232,14 @@ def plan(script: ScriptArguments, parameters: int, rows: int, taken: list[Taken]
 
 def main() -> None:
     script, args = parse_args((ScriptArguments, TrainingArguments), __doc__, defaults)
-    with alone_in(str(args.output_dir), "--output_dir", here=args.process_index == 0):
+    with stoppable(), alone_in(str(args.output_dir), "--output_dir", here=args.process_index == 0):
         finetune(script, args)
 
 
 def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
     """The command, with its flags read and its folder locked."""
+    use_all_cores(args)
+
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)
@@ -224,7 +252,8 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
         if script.keep_optimizer and not script.takes_all:
             raise ValueError("--keep_optimizer: Adam's moments fit only a model that is taken whole (--transfer all)")
         added, length = callbacks(script, args), script.context_length
-        model, tokenizer, taken = starting_model(script, args.seed)
+        start = start_from(script, args.seed)
+        model, tokenizer, taken = start.model, start.tokenizer, start.taken
         check_fits(model, tokenizer, length)
         text, held_out = texts(script)
         windows = {"held_out": cut_windows(held_out, length, script.eval_windows, "--eval_file")}
@@ -238,19 +267,23 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
             args, model, tokenizer, blocks, from_scratch=script.from_scratch, transfer=script.transfer,
             embeddings=script.vocabulary_rows, rescale_norms=script.rescale_norms,
             keep_optimizer=script.keep_optimizer, pretrained=Path(script.model).name,
+            starting_weights=start.weights,
+            eval_text=told_windows(windows), early_stopping_patience=script.early_stopping_patience,
         )  # fmt: skip
-        resume = checkpoint_to_resume(args, settings)
+        resume, was_finished = where_to_go_on(args, settings)
         trainer = BitsTrainer(
             model=model, args=args, train_dataset=blocks, processing_class=tokenizer, context_length=length,
             eval_windows=windows, started_from=None if script.from_scratch else script.model, compare_with=others,
             license=script.license, settings=settings, callbacks=added,
         )  # fmt: skip
 
-    if args.process_index == 0:
+    if args.process_index == 0 and not was_finished:
         print(plan(script, model.num_parameters(), len(blocks), taken), flush=True)
+        if taken:
+            with disk_errors(trainer.folder):
+                write_json(trainer.folder / "transfer.json", [asdict(one) for one in taken])
 
     # ---- Training ----
-    train_and_finish(trainer, resume)
-    if taken and args.process_index == 0:
-        (trainer.folder / "transfer.json").write_text(json.dumps([asdict(t) for t in taken], indent=1) + "\n")
-    push_model(trainer)
+    if not was_finished:
+        train_and_finish(trainer, resume)
+    push_model(trainer, was_finished)

@@ -11,6 +11,7 @@ of `transformers.TrainingArguments`). `--config FILE.yaml` sets any of them; the
 stopped, in whatever way, goes on when the same command is given again.
 """
 
+import os
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +22,30 @@ from transformers import IntervalStrategy, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands.arguments import parse_args
-from hf_universal_pretrain.commands.endings import alone_in, push_model, train_and_finish, usage_errors, warn
+from hf_universal_pretrain.commands.endings import (
+    alone_in,
+    push_model,
+    stoppable,
+    train_and_finish,
+    usage_errors,
+    use_all_cores,
+    warn,
+    where_to_go_on,
+)
 from hf_universal_pretrain.evaluation import MOST_LOST, check_tokens, choose_probes, cut_each, text_tokens
 from hf_universal_pretrain.hub import find_file
-from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model, positions_of
+from hf_universal_pretrain.models.build import (
+    build_config,
+    build_model,
+    check_fits,
+    load_model,
+    positions_of,
+    weights_checksum,
+)
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
-from hf_universal_pretrain.runs.folder import checkpoint_to_resume, read_run_file
-from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings
+from hf_universal_pretrain.runs.folder import read_run_file
+from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings, told_windows
 from hf_universal_pretrain.stream.config import DATA_CONFIG_NAME
 from hf_universal_pretrain.stream.presets import PRESETS, settings_of
 from hf_universal_pretrain.text import interpreter_texts, read_named_texts
@@ -74,7 +91,7 @@ class ScriptArguments:
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this command differs from its dataclasses: it measures while it trains, and starts from a preset."""
     changed: dict[str, Any] = {
-        "output_dir": f"out/{Path(asked.warm_start or asked.model or 'up').name}",
+        "output_dir": f"out/{Path(os.path.abspath(asked.warm_start or asked.model or 'up')).name}",
         "eval_strategy": "steps", "eval_steps": 0.1, "eval_on_start": True, "resume_from_checkpoint": "auto",
     }  # fmt: skip
     rows = asked.per_device_train_batch_size * asked.gradient_accumulation_steps
@@ -114,6 +131,9 @@ def starting_model(script: ScriptArguments, seed: int) -> tuple[PreTrainedModel,
     """The model with random weights, or with those that it goes on from, and its tokenizer."""
     trust = script.trust_remote_code
     if script.warm_start:
+        for flag in ("model", "config_overrides"):
+            if getattr(script, flag) is not None:
+                raise ValueError(f"--{flag}: leave it out: --warm_start takes a model as it is")
         model = load_model(script.warm_start, "--warm_start", trust)
         return model, build_tokenizer(script.tokenizer, trust_remote_code=trust)
     if script.model is None:
@@ -142,12 +162,14 @@ def windows_to_measure(
 def main() -> None:
     script, data, args = parse_args((ScriptArguments, SyntheticUPConfig, UPConfig), __doc__, defaults)
     writes = args.process_index == 0 and not script.dry_run
-    with alone_in(str(args.output_dir), "--output_dir", here=writes):
+    with stoppable(), alone_in(str(args.output_dir), "--output_dir", here=writes):
         pretrain(script, data, args)
 
 
 def pretrain(script: ScriptArguments, data: SyntheticUPConfig, args: UPConfig) -> None:
     """The command, with its flags read and its folder locked."""
+    use_all_cores(args)
+
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)
@@ -161,20 +183,27 @@ def pretrain(script: ScriptArguments, data: SyntheticUPConfig, args: UPConfig) -
             args.eval_strategy, args.eval_on_start = IntervalStrategy.NO, False
         check_causal(model, data.context_length)
         warm_start = script.warm_start and Path(script.warm_start).name
-        settings = run_settings(args, model, tokenizer, dataset, warm_start=warm_start)
+        weights = weights_checksum(model) if script.warm_start else None
+        # the interpreter's texts differ between versions of Python
+        texts = told_windows(windows) if script.eval_text else "the interpreter's"
+        settings = run_settings(
+            args, model, tokenizer, dataset, warm_start=warm_start, starting_weights=weights, eval_text=texts
+        )
+        resume, was_finished = None, False
         if not script.dry_run:
-            resume = checkpoint_to_resume(args, settings)
+            resume, was_finished = where_to_go_on(args, settings)
             trainer = UPTrainer(
                 model=model, args=args, train_dataset=dataset, processing_class=tokenizer, eval_windows=windows,
                 eval_probes=probes, probe_windows=script.eval_windows, started_from=script.warm_start,
                 license=script.license, settings=settings,
             )  # fmt: skip
 
-    if args.process_index == 0:
+    if args.process_index == 0 and not was_finished:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
     if script.dry_run:
         return
 
     # ---- Training ----
-    train_and_finish(trainer, resume)
-    push_model(trainer)
+    if not was_finished:
+        train_and_finish(trainer, resume)
+    push_model(trainer, was_finished)

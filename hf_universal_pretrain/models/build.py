@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import logging
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -205,6 +206,15 @@ def load_model(directory: str, flag: str = "--model", trust_remote_code: bool = 
             "training diverged"
         )
     return honest_loss(model)
+
+
+def weights_checksum(model: PreTrainedModel) -> str:
+    """A checksum (CRC-32, in hex) of a model's weights and buffers, which takes about a second for a gigabyte."""
+    checksum = 0
+    for name, weight in sorted(model.state_dict().items()):
+        values = weight.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        checksum = zlib.crc32(values.numpy(), zlib.crc32(name.encode(), checksum))
+    return f"{checksum:08x}"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ MARKER = "complete.json"
 _PIECE = 1 << 20  # bytes read at a time for a checksum
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Writes a JSON file that is there whole or not at all, whenever the process or the machine dies."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)

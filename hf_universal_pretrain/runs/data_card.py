@@ -1,11 +1,13 @@
 """The card of an exported data set: how to load it, how to train on it, how it was made."""
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import DatasetCardData
 
 from hf_universal_pretrain.runs.readme import render_card, write_card, yaml_lines
+from hf_universal_pretrain.stream.config import SyntheticUPConfig
 from hf_universal_pretrain.stream.dataset import row_features
 from hf_universal_pretrain.stream.export import Export
 
@@ -63,9 +65,10 @@ def write_data_card(
         bits=bits,
         has_labels="labels" in features,
         vocabulary=len(export.tokenizer),
-        make_tokenizer=BYTE_TOKENIZER if tokenizer == "byte" else f'AutoTokenizer.from_pretrained("{tokenizer}")',
+        make_tokenizer=BYTE_TOKENIZER if tokenizer == "byte" else _auto_tokenizer(tokenizer),
         of_bytes=tokenizer == "byte",
         tokenizer=tokenizer,
+        repeated=_repeated(config),
         shards=len(export.shards),
         rows_per_shard=export.rows_per_shard,
         total_rows=export.rows,
@@ -73,6 +76,16 @@ def write_data_card(
         versions=", ".join(f"{p} {version(p)}" for p in ("hf_universal_pretrain", "torch", "datasets", "pyarrow")),
     )
     write_card(Path(export.folder), fresh, published)
+
+
+def _auto_tokenizer(name: str) -> str:
+    return f"AutoTokenizer.from_pretrained({json.dumps(name)})"
+
+
+def _repeated(config: SyntheticUPConfig) -> float | None:
+    """The share of rows that were served before, without replacement; None with it, where it depends on chance."""
+    written = config.source_batch + (config.num_resets / config.reset_every if config.reset_every else 0)
+    return max(0.0, 1 - written / config.rows_per_round) if config.sampling == "without_replacement" else None
 
 
 def _size_category(rows: int) -> str:

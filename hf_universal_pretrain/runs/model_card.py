@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,19 @@ from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import synthetic_tokens, wall_seconds
 from hf_universal_pretrain.runs.readme import duration, render_card, write_card, yaml_lines
 from hf_universal_pretrain.runs.record import RunRecord
+from hf_universal_pretrain.runs.settings import DECISIVE
 from hf_universal_pretrain.runs.tables import BASELINES, PICTURED, reach_line, shown_baselines, text_notes
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
 
-# the training arguments that decide what is learned
+# training arguments that a card always tells; others of those that decide, where they are not the default
 RECIPE = (
     "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type",
     "lr_scheduler_kwargs", "warmup_steps", "optim", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
     "max_grad_norm", "bf16", "fp16", "torch_compile", "seed", "global_stream",
 )  # fmt: skip
+# ... which of them is the best model
+JUDGED_BY = ("eval_strategy", "eval_steps", "save_strategy", "save_steps")
 
 
 def write_model_card(record: RunRecord, published: str | None = None) -> None:
@@ -153,8 +157,12 @@ def _pushed_as(model: str) -> str | None:
 
 def _training_settings(record: RunRecord) -> dict[str, Any]:
     """Flags of the recipe that made this model, as its `--config` takes them."""
-    settings = record.args.to_dict()
-    recipe = {key: settings[key] for key in RECIPE if settings.get(key) is not None}
+    settings, defaults = record.args.to_dict(), {field.name: field.default for field in fields(record.args)}
+    decisive = (*DECISIVE, *JUDGED_BY) if settings["load_best_model_at_end"] else DECISIVE
+    changed = [key for key in decisive if settings[key] != defaults[key]]
+    recipe = {key: settings[key] for key in dict.fromkeys([*RECIPE, *changed]) if settings.get(key) is not None}
+    if record.data and record.padded_to and record.started_from is None:
+        recipe["pad_vocab_multiple_of"] = record.padded_to
     return recipe if record.data else {"context_length": record.context_length, **recipe}  # the data's have the length
 
 

@@ -1,9 +1,12 @@
 """Cards (README.md) that may be written again and again without losing what people wrote into them."""
 
 import hashlib
+import html
+import json
 import logging
 import os
 import re
+import shlex
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,12 +34,17 @@ _BLOCKS = {
 
 def render_card(data: CardData, template: str, **variables: Any) -> str:
     """Fills a template of this package. It gets, beside `variables`, `begin` and `end` (the lines around our text),
-    `version` and `citation` (BibTeX of the paper and of this software)."""
+    `version` and `citation` (BibTeX of the paper and of this software); and, for names and paths, which may hold
+    anything, `shell` (a word of a command line), `literal` (a string in Python) and `plain` (a line of Markdown, in
+    backticks or not)."""
     card = RepoCard.from_template(
         data,
         template_path=str(TEMPLATES / template),
         begin=f"{TEXT[0]}  -->",
         end=TEXT[1],
+        shell=shlex.quote,
+        literal=json.dumps,
+        plain=_plain,
         version=version("hf_universal_pretrain"),
         citation=(TEMPLATES / "citation.bib").read_text().strip().replace("VERSION", version("hf_universal_pretrain")),
         **variables,
@@ -83,6 +91,10 @@ def _read_card(path: Path) -> str | None:
     if path.stat().st_size > LARGEST:
         raise ValueError(f"it has more than {LARGEST:,} bytes")
     return path.read_text(encoding="utf-8")
+
+
+def _plain(name: str) -> str:
+    return html.escape(" ".join(name.split()), quote=False).replace("`", "'").replace("|", "&#124;")
 
 
 def yaml_lines(settings: dict[str, Any]) -> str:

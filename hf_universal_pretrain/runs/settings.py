@@ -5,6 +5,8 @@ import json
 import math
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from hf_universal_pretrain.models.tokenizers import token_bytes, tokens_of_bytes
@@ -15,12 +17,20 @@ from hf_universal_pretrain.stream.config import SyntheticUPConfig
 DECISIVE = (
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args", "weight_decay",
     "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor", "neftune_noise_alpha",
-    "bf16", "fp16", "seed", "data_seed",
+    "bf16", "fp16", "seed", "data_seed", "train_sampling_strategy", "load_best_model_at_end", "metric_for_best_model",
+    "greater_is_better",
 )  # fmt: skip
 # training arguments that may change, and are told
 HARMLESS = (
     "logging_steps", "save_steps", "save_strategy", "save_total_limit", "eval_steps", "eval_strategy",
     "per_device_eval_batch_size", "report_to", "push_to_hub", "torch_compile", "gradient_checkpointing",
+)  # fmt: skip
+# names of what training starts from: the weights decide
+NAMES = ("pretrained", "warm_start")
+# settings that runs of earlier versions have not told
+UNTOLD = (
+    "threads", "starting_weights", "eval_text", "early_stopping_patience", "train_sampling_strategy",
+    "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
 )  # fmt: skip
 # how long a run is; see `run_length`
 LENGTH = ("max_steps", "num_train_epochs")
@@ -97,6 +107,8 @@ def run_settings(
     settings: dict[str, Any] = {name: training[name] for name in (*LENGTH, *BATCH, *DECISIVE, *HARMLESS)}
     settings |= {"global_stream": training.get("global_stream", False)}
     settings |= {"world_size": args.world_size, "device": args.device.type}
+    # on a CPU, the order of sums
+    settings |= {"threads": torch.get_num_threads() if args.device.type == "cpu" else None}
     if isinstance(dataset, TellsSettings):
         settings |= dataset.run_settings()
     if tokenizer is not None:
@@ -107,25 +119,32 @@ def run_settings(
     return json.loads(json.dumps(settings | others, default=str))
 
 
+def told_windows(windows: dict[str, Tensor]) -> str:
+    """The texts that a run is measured on, for its settings: each by its name and a hash of its windows."""
+    digests = {name: hashlib.sha256(cut.numpy().tobytes()).hexdigest()[:12] for name, cut in windows.items()}
+    return ", ".join(f"{name} {digest}" for name, digest in sorted(digests.items()))
+
+
 def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
     """What differs between the settings of a checkpoint and those of a run that is to go on from it.
 
-    Another number of processes, another device or another length are harmless in that the run goes on, although what
-    it learns from there on is not what it would have learned. With another number of processes, the batch may
-    change too.
+    Another number of processes or threads, another device or another length are harmless in that the run goes on,
+    although what it learns from there on is not what it would have learned. With another number of processes, the
+    batch may change too.
 
     Returns:
         What the run cannot go on with, and what it can, in words such as `"seed_length (was 8, now 4)"`.
     """
     # a run from before a setting of the data was there had that setting's default
     was = {name: value for name, value in SyntheticUPConfig().to_dict().items() if name in now} | was
-    harmless = {*HARMLESS, *LENGTH, "world_size", "device"}
+    harmless = {*HARMLESS, *LENGTH, *NAMES, "world_size", "device", "threads"}
     if was.get("world_size") != now.get("world_size"):
         harmless |= set(BATCH)
     refused: list[str] = []
     told: list[str] = []
+    untold = {name for name in UNTOLD if name not in was}
     for name in dict.fromkeys([*now, *was]):
-        if was.get(name) != now.get(name):
+        if name not in untold and was.get(name) != now.get(name):
             words = f"{name} (was {was.get(name)}, now {now.get(name)})"
             (told if name in harmless else refused).append(words)
     return refused, told

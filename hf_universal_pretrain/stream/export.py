@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from threading import Thread
@@ -142,6 +142,8 @@ class Export:
                     peak = max([peak, *(future.result() for future in done)])
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for worker in active_children():  # who would first write their shards to the end
+                    worker.terminate()
                 raise
         return {
             "rows": sum(missing.values()),

@@ -6,20 +6,25 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from huggingface_hub import HfApi
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, default_data_collator
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import HubStrategy
 
 from hf_universal_pretrain.evaluation import Figures, TextSetting, measure, text_setting
-from hf_universal_pretrain.hub import claim_repository, hide_token, published_readme, reason
+from hf_universal_pretrain.hub import NOT_PUSHED, claim_repository, hide_token, published_readme, reason
+from hf_universal_pretrain.models.build import embedding_count
 from hf_universal_pretrain.models.checks import causal_loss, has_causal_loss
 from hf_universal_pretrain.models.cost import training_flops_per_token
-from hf_universal_pretrain.runs.folder import write_run_file
+from hf_universal_pretrain.runs.folder import read_run_file, write_run_file
 from hf_universal_pretrain.runs.history import wall_seconds
 from hf_universal_pretrain.runs.model_card import write_model_card
 from hf_universal_pretrain.runs.record import RunRecord, last_figures, probe_results, text_results
 from hf_universal_pretrain.runs.tables import probes_table, reach_line, results_table, write_results
 from hf_universal_pretrain.training.exact import ExactTrainer
+from hf_universal_pretrain.training.health import check_weights
 from hf_universal_pretrain.training.printing import print_evaluations_in_lines
 from hf_universal_pretrain.training.refusals import check_metric
 
@@ -140,7 +145,7 @@ class BitsTrainer(ExactTrainer):
 
     def record(self) -> RunRecord:
         """What there is to tell of the run as it is now."""
-        log = self.state.log_history
+        log, rows = self.state.log_history, embedding_count(self.model)
         return RunRecord(
             args=self.args,
             architecture=type(self.model).__name__,
@@ -155,6 +160,7 @@ class BitsTrainer(ExactTrainer):
             reach=last_figures(log, "reach"),
             started_from=self.started_from,
             compare_with=self.compare_with,
+            padded_to=None if self.processing_class is None or rows == len(self.processing_class) else rows,
             license=self.license,
         )
 
@@ -167,7 +173,11 @@ class BitsTrainer(ExactTrainer):
 
         The texts are measured once more if the last evaluation was before the last step, or was of another model than
         the best one, which is what `load_best_model_at_end` leaves.
+
+        Raises:
+            TrainingDiverged: if weights are not finite, before anything is written.
         """
+        check_weights(self.model, self.state.global_step)
         log = self.state.log_history
         measured = any("eval_runtime" in e and e["step"] == self.state.global_step for e in log)
         if self.eval_windows and (not measured or self.args.load_best_model_at_end):
@@ -209,6 +219,24 @@ class BitsTrainer(ExactTrainer):
         """
         if self.is_world_process_zero():
             write_model_card(self.record(), published_readme(str(self.hub_model_id)))
+
+    def push_finished(self) -> None:
+        """Pushes the output folder of a run that is finished, which this trainer has not trained: as it is, but for
+        the card, which tells of the repository. What the Hub has already is not sent.
+
+        Raises:
+            ValueError: if the run had another number of processes, whose rows the card would not count.
+        """
+        had = read_run_file(self.folder)["settings"]["world_size"]
+        if had != self.args.world_size:
+            raise ValueError(f"the run had {had} processes: give the same command")
+        if self.is_world_process_zero():
+            self.state = TrainerState.load_from_json(str(self.folder / TRAINER_STATE_NAME))
+            self.create_model_card()
+            HfApi().upload_folder(
+                repo_id=str(self.hub_model_id), folder_path=self.folder, commit_message="End of training",
+                ignore_patterns=list(NOT_PUSHED),
+            )  # fmt: skip
 
     # The stock method pushes the output folder with a fixed list of files copied into it from the checkpoint, leaves
     # out a push while another runs, and never looks at how a push ended.

@@ -1,9 +1,11 @@
-"""SIGTERM and Ctrl-C: a checkpoint after the step that is running, then the end."""
+"""SIGTERM, SIGHUP and Ctrl-C: a checkpoint after the step that is running, then the end."""
 
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -15,14 +17,47 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_universal_pretrain.masking import mask_command
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PARENT = "HF_UP_PARENT"  # environment variable: the process that this one must not outlive
 _SECRET = ("--hub_token", "--hub-token")
 IMPATIENT = 3.0  # seconds after which a second Ctrl-C is meant as one (launchers pass the first one on again)
 
 
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP where there is nothing to save; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+def ending_signals() -> list[int]:
+    """SIGTERM, and SIGHUP where there is one and it is not to be ignored (`nohup`)."""
+    there = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in there if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN]
+
+
+@contextmanager
+def stop_at_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise [`Stopped`], once: launchers send several. Must be made use of on the main thread."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    before = {number: signal.getsignal(number) for number in ending_signals()}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class StopOnSignal(TrainerCallback):
-    """Saves a checkpoint and ends the training after the step in which one of the processes gets SIGTERM or SIGINT.
+    """Saves a checkpoint and ends the training after the step in which one of the processes gets SIGTERM, SIGHUP or
+    SIGINT.
 
     So does the end of the process that started this one to run for it (`compare`). A second Ctrl-C does not wait for
     the step. Must be made use of on the main thread.
@@ -38,7 +73,7 @@ class StopOnSignal(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._handle) for number in (*ending_signals(), signal.SIGINT)}
         # a group of its own on the CPU: asking the others costs no synchronization with a GPU
         self._group = dist.new_group(backend="gloo") if args.world_size > 1 else None
 

@@ -128,7 +128,9 @@ class UPTrainer(BitsTrainer):
         return {f"{prefix}_reach_bits": reach.gain}, asdict(reach)
 
     def record(self) -> RunRecord:
-        return replace(super().record(), data=self.train_dataset.config, rounds=self.train_dataset.rounds)
+        logged = next((int(entry["rounds"]) for entry in reversed(self.state.log_history) if "rounds" in entry), 0)
+        rounds = self.train_dataset.rounds or logged  # a trainer of a finished run has made none
+        return replace(super().record(), data=self.train_dataset.config, rounds=rounds)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves `synthetic_up_config.json` beside the model."""

@@ -203,6 +203,11 @@ PRETRAIN = {
     "push without a name": (["--push_to_hub", "--hub_model_id", "a/b/c"], "--hub_model_id: 'a/b/c' is not a name"),
 }  # fmt: skip
 
+WARM_AND = {
+    "warm start of another architecture": (["--model", "gpt2"], "--model: leave it out: --warm_start takes"),
+    "warm start with changes": (["--config_overrides", "n_layer=2"], "--config_overrides: leave it out: --warm_start"),
+}
+
 # ---- What a model is made of: pretrain.py --warm_start ----
 WARM_START = {
     "warm start from another run's rest": ("used", "--warm_start: no model at 'used'"),
@@ -259,6 +264,14 @@ GO_ON = {
                            "trainer_state.json is not the state of a run"),
     "a state that is not the checkpoint's": (["--output_dir", "going_state_zeros"], 2,
                                              "is at step 0, and its marker says 4"),
+    "best model asked for": (
+        ["--load_best_model_at_end", "--eval_strategy", "steps", "--eval_steps", "2", "--metric_for_best_model",
+         "english_bits_per_byte"], 2, "load_best_model_at_end (was False, now True)"),
+    "best by another metric": (["--metric_for_best_model", "eval_english_whole_bits"], 2,
+                               "metric_for_best_model (was None, now eval_english_whole_bits)"),
+    "rows in another order": (["--train_sampling_strategy", "sequential"], 2, "train_sampling_strategy (was random"),
+    "measured on another text": (["--eval_text", "a=long.txt"], 2, "eval_text (was the interpreter's, now a "),
+    "a finished run, measured on another text": (["--output_dir", "run", "--eval_text", "a=long.txt"], 2, "eval_text"),
     "a finished run": (["--output_dir", "run"], 0, "The run in run is finished (at step 4): nothing to do."),
     "a finished run, changed": (["--output_dir", "run", "--seed", "1"], 2, "seed (was 42, now 1)"),
 }  # fmt: skip
@@ -297,6 +310,24 @@ FINETUNE = {
     "tuned by a metric that is not measured": (["--metric_for_best_model", "loss", "--eval_steps", "1"],
                                                "there will be no eval_loss"),
     "tuned output holds another run": (["--output_dir", "used"], "--output_dir: used holds another run"),
+}  # fmt: skip
+# ---- Going on: finetune.py with TUNE, and pretrain.py with WARM, and these, in finished runs ----
+TUNED = {
+    "nothing changed": ([], 0, "The run in tuned is finished (at step 2): nothing to do."),
+    "another pretrained model": (["--model", "retrained"], 2, "starting_weights (was "),
+    "another model, longer": (["--model", "retrained", "--max_steps", "4"], 2, "Give the same settings to go on, or"),
+    "scratch instead": (["--from_scratch"], 2, "from_scratch (was False, now True)"),
+    "another held-out text": (["--eval_file", "long.txt"], 2, "eval_text (was held_out "),
+    "patience": (["--early_stopping_patience", "2", "--eval_steps", "1"], 2,
+                 "early_stopping_patience (was 0, now 2)"),
+    "another metric": (["--metric_for_best_model", "held_out_whole_bits"], 2, "metric_for_best_model (was eval_held"),
+    "the other way round": (["--greater_is_better", "true"], 2, "greater_is_better (was False, now True)"),
+}  # fmt: skip
+WARM = ["--warm_start", "run", "--max_steps", "1", "--eval_strategy", "no", "--eval_on_start", "false"]
+WARMED = {
+    "warm start, nothing changed": ([], 0, "The run in out/run-more is finished (at step 1): nothing to do."),
+    "warm start from other weights": (["--warm_start", "retrained", "--output_dir", "out/run-more"], 2,
+                                      "starting_weights (was "),
 }  # fmt: skip
 DATASET = {
     "no text": ([], "--train_file or --dataset"),
@@ -391,6 +422,14 @@ def _make_runs(folder: Path) -> None:
     shutil.copytree(folder / "run", folder / "going")
     state = json.loads((folder / "going" / "_run.json").read_text())
     (folder / "going" / "_run.json").write_text(json.dumps({**state, "finished_at": None}))
+    shutil.copytree(folder / "run", folder / "retrained", ignore=shutil.ignore_patterns("checkpoint-*", "_run.json"))
+    weights = load_file(folder / "run" / "model.safetensors")
+    weights["transformer.wpe.weight"] += 1e-3
+    save_file(weights, folder / "retrained" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        call("finetune.py", [*TUNE, "--train_file", "long.txt", "--output_dir", "tuned"], patch)
+        call("pretrain.py", WARM, patch)
     for name in ("cut", "lacks", "tampered", "marker", "run_file"):
         shutil.copytree(folder / "going", folder / f"going_{name}")
     with open(folder / "going_cut" / "checkpoint-4" / "optimizer.pt", "r+b") as file:
@@ -495,10 +534,28 @@ def test_warm_start(case: str, check) -> None:
     check("pretrain.py", ["--warm_start", model, "--context_length", "32"], 2, message)
 
 
+@pytest.mark.parametrize("case", WARM_AND)
+def test_warm_start_and(case: str, check) -> None:
+    flags, message = WARM_AND[case]
+    check("pretrain.py", ["--warm_start", "run", *flags], 2, message)
+
+
 @pytest.mark.parametrize("case", GO_ON)
 def test_going_on(case: str, check) -> None:
     flags, status, message = GO_ON[case]
     check("pretrain.py", [*RUN, "--output_dir", "going", *flags], status, message)
+
+
+@pytest.mark.parametrize("case", TUNED)
+def test_going_on_with_fine_tuning(case: str, check) -> None:
+    flags, status, message = TUNED[case]
+    check("finetune.py", [*TUNE, "--train_file", "long.txt", "--output_dir", "tuned", *flags], status, message)
+
+
+@pytest.mark.parametrize("case", WARMED)
+def test_going_on_after_a_warm_start(case: str, check) -> None:
+    flags, status, message = WARMED[case]
+    check("pretrain.py", [*WARM, *flags], status, message)
 
 
 @pytest.mark.parametrize("case", FINETUNE)
@@ -537,4 +594,4 @@ def test_a_process_of_its_own(recipe: str, flags: list[str], message: str, folde
 
 
 def test_there_are_many_cases() -> None:
-    assert sum(map(len, (PRETRAIN, WARM_START, GO_ON, FINETUNE, DATASET, OTHERS))) >= 240
+    assert sum(map(len, (PRETRAIN, WARM_AND, WARM_START, GO_ON, TUNED, WARMED, FINETUNE, DATASET, OTHERS))) >= 240

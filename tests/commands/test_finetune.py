@@ -1,6 +1,7 @@
 """Stage two: `finetune.py` with parts of a model, another tokenizer, Adam's moments, and an early stop."""
 
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArgument
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.commands import finetune as command
+from hf_universal_pretrain.commands import pretrain
+from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.text import TokenBlocks
@@ -80,6 +83,43 @@ def test_attention_only_takes_attention_and_says_so(finetune, run_folder: Path, 
         assert (row["action"] == "taken") == (".attn." in row["name"])
         if row["part"] != "norms" and not row["name"].endswith("bias"):  # those are constants when drawn
             assert torch.equal(new[row["name"]], old[row["name"]]) == (row["action"] == "taken"), row
+
+
+def test_what_was_taken_is_told_before_the_end(finetune, run_folder: Path, monkeypatch) -> None:
+    """A run that is killed at the very end is finished, and would never tell it again."""
+
+    def killed(trainer: BitsTrainer) -> None:
+        raise SystemExit(137)
+
+    flags = ["--transfer", "mlp", "--max_steps", "1", "--output_dir", "told"]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(command, "push_model", killed)
+        finetune(*flags)
+    actions = {row["action"] for row in json.loads((run_folder / "told" / "transfer.json").read_text())}
+    assert (run_folder / "told" / "eval_results.json").is_file() and actions >= {"taken", "re-drawn"}
+    with pytest.raises(SystemExit) as exited:
+        finetune(*flags)
+    assert exited.value.code == 0
+
+
+@pytest.mark.parametrize("model", [".", "..", "../run", "run/", "./run/.", "../run/checkpoint-3/.."])
+def test_the_default_folder_has_the_name_of_the_model(model: str, run_folder: Path, monkeypatch) -> None:
+    """Beside the model, wherever that is."""
+    inside = {".": "run", "..": "run/checkpoint-3"}.get(model, "run" if model.startswith("../") else ".")
+    monkeypatch.chdir(run_folder / inside)
+    asked = Namespace(model=model, from_scratch=False, transfer="all")
+    assert Path(command.defaults(asked)["output_dir"]).resolve() == (run_folder / "run-finetuned").resolve()
+
+
+def test_the_default_folder_of_a_pretraining_has_the_name_of_the_model(run_folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(run_folder / "run")
+    for flag, model, folder in (
+        ("--model", "gpt2", "out/gpt2"), ("--warm_start", "..", f"out/{run_folder.name}-more"),
+        ("--warm_start", ".", "out/run-more"), ("--warm_start", "org/name", "out/name-more"),
+        ("--model", "../run/", "out/run"),
+    ):  # fmt: skip
+        dataclasses = (pretrain.ScriptArguments, SyntheticUPConfig, UPConfig)
+        assert parse_args(dataclasses, "", pretrain.defaults, [flag, model])[2].output_dir == folder
 
 
 def test_another_tokenizer_of_another_size(finetune, run_folder: Path) -> None:

@@ -199,6 +199,12 @@ def test_a_run_from_before_a_setting_was_there_had_its_default() -> None:
     assert changes(SETTINGS, {**SETTINGS, "tokens": "printable"}) == (["tokens (was all, now printable)"], [])
 
 
+def test_a_run_from_before_its_starting_weights_were_told_goes_on() -> None:
+    now = {**SETTINGS, "starting_weights": "1a2b", "pretrained": "b", "load_best_model_at_end": False}
+    assert changes({**SETTINGS, "pretrained": "a"}, now) == ([], ["pretrained (was a, now b)"])
+    assert changes({**now, "starting_weights": None}, now)[0] == ["starting_weights (was None, now 1a2b)"]
+
+
 def test_the_batch_may_change_with_the_number_of_processes_only() -> None:
     smaller = {**SETTINGS, "per_device_train_batch_size": 2}
     assert changes(SETTINGS, smaller) == (["per_device_train_batch_size (was 4, now 2)"], [])

@@ -1,3 +1,6 @@
+import ast
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -6,8 +9,11 @@ from huggingface_hub import ModelCard
 from transformers import PreTrainedTokenizerFast
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
+from hf_universal_pretrain.commands import pretrain
+from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.evaluation import cut_windows
 from hf_universal_pretrain.runs.model_card import write_model_card
+from hf_universal_pretrain.runs.settings import BATCH, DECISIVE, LENGTH
 from hf_universal_pretrain.text import interpreter_texts
 
 
@@ -123,3 +129,47 @@ def test_a_card_edited_by_hand_is_left_alone(trainer: UPTrainer, edit: tuple[str
     readme(trainer).write_text(edited)
     write_model_card(trainer.record())
     assert readme(trainer).read_text() == edited and "edited by hand" in caplog.text
+
+
+HOSTILE = '<script>a`b|c</script> "d"\n# e $(touch f)'
+
+
+def test_names_and_paths_stand_in_a_card_as_text(trainer: UPTrainer) -> None:
+    """As a title, in backticks, in Python and in a shell: a folder may have any name."""
+    trainer.args.hub_model_id, trainer.started_from = HOSTILE, HOSTILE
+    write_model_card(trainer.record())
+    text = ModelCard.load(readme(trainer)).text
+    words = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert "<script>" not in words and "\n# e" not in words and "&lt;script&gt;a'b&#124;c" in words
+    blocks = re.findall(r"```(python|bash)\n(.*?)```", text, flags=re.DOTALL)
+    found = [
+        node.args[0].value
+        for kind, block in blocks
+        if kind == "python"
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "from_pretrained"
+    ]
+    assert len(found) >= 3 and set(found) == {HOSTILE}
+    lines = [shlex.split(block, comments=True) for kind, block in blocks if kind == "bash"]
+    assert sum(line.count(HOSTILE) for line in lines) == 4
+
+
+def test_the_recipe_has_every_setting_that_is_not_the_default(trainer: UPTrainer, tokenizer) -> None:
+    """Its flags, as `--config` takes them, make the same settings again."""
+    changed = {
+        "label_smoothing_factor": 0.1, "optim_args": "foreach=False", "neftune_noise_alpha": 0.5, "data_seed": 7,
+        "load_best_model_at_end": True, "metric_for_best_model": "eval_prose_bits_per_byte", "eval_strategy": "steps",
+        "eval_steps": 10, "save_strategy": "steps", "save_steps": 10, "lr_scheduler_type": "cosine",
+        "greater_is_better": False, "adam_epsilon": 1e-6, "weight_decay": 0.1, "max_steps": 20,
+    }  # fmt: skip
+    record = trainer.record()
+    record.args, record.padded_to = UPConfig(str(record.folder), use_cpu=True, **changed), 320
+    write_model_card(record)
+    recipe = readme(trainer).read_text().split("```yaml\n")[2].split("```")[0]
+    (record.folder / "recipe.yaml").write_text(recipe)
+    flags = ["--config", str(record.folder / "recipe.yaml"), "--use_cpu", "--model", "gpt2"]
+    kinds = (pretrain.ScriptArguments, SyntheticUPConfig, UPConfig)
+    script, _, again = parse_args(kinds, "", pretrain.defaults, flags)
+    assert script.pad_vocab_multiple_of == 320
+    for name in (*LENGTH, *BATCH, *DECISIVE):
+        assert getattr(again, name) == getattr(record.args, name), name

@@ -19,9 +19,11 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFas
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.commands import export
+from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.runs.data_card import write_data_card
 from hf_universal_pretrain.stream.export import Export, draw_rows
-from tests.conftest import ROOT
+from tests.conftest import ROOT, once
 from tests.hub_server import HubServer
 
 
@@ -268,3 +270,22 @@ def test_questions_that_are_not_judged_have_labels_of_their_own(run_recipe, toke
     row = next(iter(SyntheticUPDataset(config, tokenizer).to_hf()))
     assert set(row) == {"input_ids", "labels"}
     assert "labels" in (tmp_path / "data/README.md").read_text().split("## ")[0]
+
+
+@pytest.mark.parametrize("flags, told", [
+    ([], "it is in here once"), (["--sampling", "with_replacement"], "many are exact\ncopies of others"),
+    (["--rows_per_round", "32"], "44 % of the rows are in here more than once"),
+])  # fmt: skip
+def test_rows_are_written_once_unless_asked_for_and_the_card_says_so(
+    flags: list[str], told: str, tokenizer, tmp_path: Path
+) -> None:
+    """16 rows a round are generated, none of them constant, and 2 are noise."""
+    small = ["--context_length", "32", "--buffer_size", "64", "--machines", "markov", "--source_batch", "16"]
+    small += ["--rows_per_round", "16", "--num_resets", "2", "--burn_in_rounds", "8", "--output", str(tmp_path)]
+    _, config = parse_args((export.ScriptArguments, SyntheticUPConfig), "", export.defaults, once([*small, *flags]))
+    drawn = torch.cat([tokens for tokens, _ in draw_rows(SyntheticUPDataset(config, tokenizer, rank=0), 512)])
+    kept = [tuple(row) for row in drawn.tolist() if len(set(row)) > 1]
+    repeated = 1 - len(set(kept)) / len(kept)
+    assert repeated < 0.02 if not flags else repeated > 0.2, repeated
+    write_data_card(Export(config, tokenizer, tmp_path, 512, 512), "byte", None, {"bytes": 1})
+    assert told in (tmp_path / "README.md").read_text()
