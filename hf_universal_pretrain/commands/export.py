@@ -31,6 +31,8 @@ class ScriptArguments:
     """Folder of the data set. By default out/NAME of --push_to_hub ORG/NAME."""
     push_to_hub: str | None = None
     """Hub id of the data set to create or add to."""
+    license: str | None = None
+    """Licence of the data set, for its card, as the Hub names it: cc0-1.0, mit, apache-2.0, ... None by default."""
     private: bool = False
     """Create the data set on the Hub as a private one."""
     rows: int = 100_000
@@ -75,7 +77,7 @@ def main() -> None:
     try:
         with disk_errors(script.output):
             done = export.write(script.num_proc)
-            write_data_card(export, script.tokenizer, script.push_to_hub, done)
+            write_data_card(export, script.tokenizer, script.push_to_hub, done, script.license)
     except KeyboardInterrupt:
         print("Stopped. Finished shards are kept: the same command goes on with the others.")
         raise SystemExit(1) from None
@@ -89,7 +91,12 @@ def main() -> None:
     # ---- To the Hub ----
     if script.push_to_hub:
         write_data_card(
-            export, script.tokenizer, script.push_to_hub, done, published_readme(script.push_to_hub, "dataset")
+            export,
+            script.tokenizer,
+            script.push_to_hub,
+            done,
+            script.license,
+            published_readme(script.push_to_hub, "dataset"),
         )
 
         def push() -> None:

@@ -108,6 +108,8 @@ class ScriptArguments:
     """Run the Python code that comes with the model or the tokenizer."""
     compare_with: list[str] = field(default_factory=list)
     """Folders of runs whose curves are drawn beside this one's."""
+    license: str | None = None
+    """Licence of the model, for its card, as the Hub names it: mit, apache-2.0, ... None by default."""
 
     @property
     def vocabulary_rows(self) -> str:
@@ -266,7 +268,7 @@ def main() -> None:
         trainer = (StreamedTextTrainer if script.streaming else BitsTrainer)(
             model=model, args=args, train_dataset=blocks, processing_class=tokenizer, context_length=length,
             eval_windows=windows, started_from=None if script.from_scratch else script.model, compare_with=others,
-            settings=settings, callbacks=added,
+            license=script.license, settings=settings, callbacks=added,
         )  # fmt: skip
 
     if args.process_index == 0:

@@ -68,6 +68,8 @@ class ScriptArguments:
     bits, bitsrep, bitsflip, aut, rep-1, rep-3, rep-10, induction, repeat, copy, sort, reverse, needle."""
     trust_remote_code: bool = False
     """Run the Python code that comes with the model or the tokenizer."""
+    license: str | None = None
+    """Licence of the model, for its card, as the Hub names it: mit, apache-2.0, ... None by default."""
     dry_run: bool = False
     """Print the plan, write nothing, and stop."""
 
@@ -162,7 +164,7 @@ def main() -> None:
             trainer = UPTrainer(
                 model=model, args=args, train_dataset=dataset, processing_class=tokenizer, eval_windows=windows,
                 eval_probes=probes, probe_windows=script.eval_windows, started_from=script.warm_start,
-                settings=settings,
+                license=script.license, settings=settings,
             )  # fmt: skip
 
     if args.process_index == 0:

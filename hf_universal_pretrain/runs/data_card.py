@@ -17,7 +17,12 @@ BYTE_TOKENIZER = """PreTrainedTokenizerFast(
 
 
 def write_data_card(
-    export: Export, tokenizer: str, repository: str | None, done: dict[str, float], published: str | None = None
+    export: Export,
+    tokenizer: str,
+    repository: str | None,
+    done: dict[str, float],
+    license: str | None = None,
+    published: str | None = None,
 ) -> None:
     """Writes `README.md` into the folder of a finished export. Its metadata are what `load_dataset` goes by.
 
@@ -26,6 +31,7 @@ def write_data_card(
         tokenizer: the name that was given for it.
         repository: Hub id; None for a data set that stays on disk.
         done: the figures of `Export.write`.
+        license: of the data set, as the Hub names it (`cc0-1.0`, `mit`, ...); none by default.
         published: see `write_card`.
     """
     config, name = export.config, repository or str(export.folder)
@@ -33,7 +39,7 @@ def write_data_card(
     bits = 16 if features["input_ids"].feature.dtype == "int16" else 32
     size = export.rows * config.context_length * bits // 8 * len(features)
     data = DatasetCardData(
-        license="apache-2.0",
+        license=license,
         pretty_name=f"Universal pretraining, {export.rows:,} rows of {config.context_length}",
         task_categories=["text-generation"],
         size_categories=_size_category(export.rows),

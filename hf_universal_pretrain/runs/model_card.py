@@ -81,7 +81,7 @@ def _metadata(record: RunRecord, before: dict[str, Any] | None, results: list[Ev
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
-        license="apache-2.0",
+        license=record.license,
         base_model=None if base is None or Path(base).is_dir() else base,
         tags=[*tags, "hf_universal_pretrain"],
         model_name=record.name if results else None,

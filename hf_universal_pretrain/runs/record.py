@@ -27,6 +27,7 @@ class RunRecord:
     reach: dict[str, Any]  # how far back it looks on rows of its own stream (`evaluation.reach`); empty: not measured
     started_from: str | None  # the model whose weights training started from; None for random weights
     compare_with: dict[str, list[dict[str, Any]]]  # logs of other runs, by name, to be drawn beside this one's
+    license: str | None = None  # of the model, as the Hub names it; None: none is given
     data: SyntheticUPConfig | None = None  # of the synthetic stream; None where it trains on text
     rounds: int = 0  # of the stream so far
 

@@ -40,6 +40,7 @@ class BitsTrainer(ExactTrainer):
         probe_windows: windows of each probe, of `context_length` symbols.
         started_from: name of the model whose weights training starts from, for the card; None for random weights.
         compare_with: log histories of other runs, by name, to be drawn beside this one's.
+        license: of the model, for the card, as the Hub names it (`mit`, `apache-2.0`, ...); none by default.
         kwargs: as for [`ExactTrainer`].
     """
 
@@ -57,6 +58,7 @@ class BitsTrainer(ExactTrainer):
         probe_windows: int = 50,
         started_from: str | None = None,
         compare_with: dict[str, list[dict[str, Any]]] | None = None,
+        license: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.eval_windows = eval_windows or {}
@@ -64,6 +66,7 @@ class BitsTrainer(ExactTrainer):
         self.probe_windows = probe_windows
         self.started_from = started_from
         self.compare_with = compare_with or {}
+        self.license = license
         if "eval_dataset" in kwargs:
             raise ValueError("eval_dataset: give texts to measure as eval_windows (see evaluation.cut_windows)")
         hide_token(args)
@@ -152,6 +155,7 @@ class BitsTrainer(ExactTrainer):
             reach=last_figures(log, "reach"),
             started_from=self.started_from,
             compare_with=self.compare_with,
+            license=self.license,
         )
 
     def text_settings(self) -> dict[str, TextSetting]:

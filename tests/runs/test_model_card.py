@@ -54,6 +54,13 @@ def test_card_says_what_it_is_and_how_it_was_made(trainer: UPTrainer) -> None:
     assert training["learning_rate"] == 0.0123 and training["max_steps"] == 3
 
 
+def test_card_has_the_licence_that_was_given_and_no_other(trainer: UPTrainer) -> None:
+    assert ModelCard.load(readme(trainer)).data.license is None
+    trainer.license = "mit"
+    write_model_card(trainer.record())
+    assert ModelCard.load(readme(trainer)).data.license == "mit"
+
+
 def test_card_is_rewritten_as_long_as_nobody_touched_it(trainer: UPTrainer) -> None:
     first = readme(trainer).read_text()
     trainer.evaluate()
@@ -101,7 +108,7 @@ def test_metadata_follow_the_results_unless_they_were_edited(trainer: UPTrainer)
     measured["bits_per_byte"] = 1.25
     write_model_card(trainer.record())
     assert value() == 1.25 != before
-    readme(trainer).write_text(readme(trainer).read_text().replace("license: apache-2.0", "license: mit"))
+    readme(trainer).write_text(readme(trainer).read_text().replace("library_name:", "license: mit\nlibrary_name:"))
     measured["bits_per_byte"] = 1.0
     write_model_card(trainer.record())
     assert ModelCard.load(readme(trainer)).data.license == "mit" and value() == 1.25

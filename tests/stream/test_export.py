@@ -40,7 +40,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """250 rows in 3 shards, by one process."""
     folder = tmp_path_factory.mktemp("export")
     command = [sys.executable, str(ROOT / "recipes" / "export_dataset.py"), *DATA, "--rows", "250"]
-    done = subprocess.run([*command, "--num_proc", "1", "--output", folder], capture_output=True, text=True)
+    command += ["--license", "cc0-1.0", "--output", folder]
+    done = subprocess.run([*command, "--num_proc", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "250 rows x 32 = 8,000 tokens in 3 shards" in done.stdout
     assert "rows/s, peak memory" in done.stdout and f"The data set is in {folder}" in done.stdout
@@ -191,7 +192,7 @@ def test_the_cards_tokenizer_is_the_one_of_the_rows(exported: Path, tokenizer: P
 
 def test_card_tells_how_to_make_the_rows_again(exported: Path, run_recipe, tmp_path: Path) -> None:
     card = DatasetCard.load(exported / "README.md")
-    assert card.data.license == "apache-2.0" and card.data.size_categories == "n<1K"
+    assert card.data.license == "cc0-1.0" and card.data.size_categories == "n<1K"
     assert {"universal-pretraining", "synthetic-data"} <= set(card.data.tags)
     (tmp_path / "recipe.yaml").write_text(card.text.split("```yaml\n")[1].split("```")[0])
     command = card.text.split("python recipes/export_dataset.py")[1].split("```")[0]
