@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
@@ -104,7 +104,7 @@ class ThreadsCallback(TrainerCallback):
                     began = time.perf_counter()
                     with self.trainer.compute_loss_context_manager():
                         loss = self.trainer.compute_loss(model, {"input_ids": tokens, "labels": tokens})
-                    loss.backward()
+                    cast(torch.Tensor, loss).backward()
                     times.append(time.perf_counter() - began)
                 seconds[number] = statistics.median(times[1:])
                 if seconds[number] > 2 * min(seconds.values()):
