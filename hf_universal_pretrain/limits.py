@@ -1,5 +1,7 @@
 """How much there is of what runs need, and refusals of what cannot fit, before it is tried."""
 
+import math
+import os
 from pathlib import Path
 
 import psutil
@@ -8,6 +10,7 @@ import torch
 
 GB = 1e9
 _CGROUP = Path("/sys/fs/cgroup/memory.max")  # of a container, which may have less than its machine
+_CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # microseconds that it may compute, and in how many
 
 
 class TooLarge(ValueError):
@@ -24,6 +27,16 @@ def memory(device: str | torch.device = "cpu") -> int:
         return min(total, int(_CGROUP.read_text()))
     except (OSError, ValueError):  # there is none, or it says "max"
         return total
+
+
+def cores() -> int:
+    """CPU cores that this process may use: those that it is bound to, and no more than its container has."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # not on macOS
+    try:
+        allowed, period = _CPU_SHARE.read_text().split()
+        return max(1, min(bound, math.ceil(int(allowed) / int(period))))
+    except (OSError, ValueError):  # there is none, or it says "max"
+        return bound
 
 
 def check_memory(needed: float, what: str, mend: str, device: str | torch.device = "cpu") -> None:

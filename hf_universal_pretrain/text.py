@@ -1,31 +1,19 @@
-"""Real text: reading it, rows of its tokens, and what there is to measure on when no file is given."""
+"""Texts that fit into memory: reading them, and those that every interpreter has."""
 
 import argparse
 import codecs
 import gzip
-import hashlib
 import pydoc_data.topics
-import re
 import sysconfig
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import datasets
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerBase
-
-from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.limits import GB, memory
-from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.reading import check_is_file
 
 
 _COPIES = 12  # bytes of memory that a byte of text takes while it is read and made tokens, and some to spare
-_NAME = re.compile(r"[\w.+-]+")
 
 
 def read_text(path: str, flag: str) -> bytes:
@@ -50,39 +38,6 @@ def read_text(path: str, flag: str) -> bytes:
     if not data:
         raise ValueError(f"{flag}: {path} is empty")
     return data
-
-
-def read_named_texts(texts: list[str], flag: str) -> dict[str, bytes]:
-    """Reads texts given as `NAME=PATH`.
-
-    Raises:
-        ValueError: if one is not of that form, names the same text twice, or cannot be read.
-    """
-    named: dict[str, bytes] = {}
-    for text in texts:
-        name, equals, path = text.partition("=")
-        if not (name and equals and path) or name in named:
-            raise ValueError(f"{flag} takes NAME=PATH, each name once, not {text!r}")
-        if not _NAME.fullmatch(name):
-            raise ValueError(
-                f"{flag}: the name {name!r}: letters, digits, '.', '_', '-' and '+' only, for it stands in cards"
-            )
-        named[name] = read_text(path, flag)
-    return named
-
-
-def read_dataset(name: str, column: str) -> bytes:
-    """The texts of the split `train` of a data set on the Hub or in a folder, joined by blank lines.
-
-    Raises:
-        ValueError: if there is no such data set, split or column.
-    """
-    try:
-        return "\n\n".join(datasets.load_dataset(name, split="train")[column]).encode("utf-8")
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"--dataset: cannot read column {column!r} of split 'train' of {name!r} ({first_line(error)})"
-        ) from error
 
 
 def interpreter_texts() -> dict[str, bytes]:
@@ -142,34 +97,3 @@ def deal_out(text: bytes, turns: list[str], block: int = 32_768) -> dict[str, by
         if size >= block:
             blocks, size = blocks + 1, 0
     return {name: b"".join(lines) for name, lines in dealt.items()}
-
-
-class TokenBlocks(Dataset[dict[str, Tensor]]):
-    """A text as rows `{"input_ids", "labels"}` of `length` tokens, `(length,)` int64, cut one after the other.
-
-    Raises:
-        ValueError: if the text has fewer tokens than one row.
-    """
-
-    def __init__(self, text: bytes, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-        # a text of some GB is kept in as little memory as its tokens need
-        tokens = encode(text, tokenizer, torch.int16 if len(tokenizer) <= 2**15 else torch.int32)
-        if len(tokens) < length:
-            raise ValueError(
-                f"--train_file: {len(tokens)} tokens are less than one row of {length}: give a longer text"
-            )
-        self.blocks = tokens[: len(tokens) // length * length].view(-1, length)
-
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        row = self.blocks[index].long()
-        return {"input_ids": row, "labels": row.clone()}
-
-    def run_settings(self) -> dict[str, Any]:
-        """What decides the rows: a hash of the text in tokens, and the tokens in a row."""
-        digest = hashlib.sha256()
-        for rows in self.blocks.split(4096):
-            digest.update(rows.long().numpy().tobytes())
-        return {"train_text": digest.hexdigest()[:12], "context_length": self.blocks.shape[1]}

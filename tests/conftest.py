@@ -1,13 +1,18 @@
 """Everything here runs offline, on a CPU, with models of a few thousand weights."""
 
 import os
+import tempfile
 
 
 # before transformers and huggingface_hub are imported: no test may reach for the network
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf-up-tests-")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # or runs would look for the number that is fastest, which decides bits
 
+import atexit  # noqa: E402
+import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
@@ -26,6 +31,7 @@ from hf_universal_pretrain.text import interpreter_texts
 
 
 ROOT = Path(__file__).parent.parent
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
 def byte_level_bpe() -> PreTrainedTokenizerFast:

@@ -18,8 +18,8 @@ from transformers import TrainerCallback, TrainingArguments
 
 from hf_universal_pretrain.commands import pretrain as command
 from hf_universal_pretrain.errors import TrainingDiverged
+from hf_universal_pretrain.packed import TokenBlocks
 from hf_universal_pretrain.runs.checkpoints import checkpoints, fault, newest_complete
-from hf_universal_pretrain.text import TokenBlocks
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.callbacks import BufferEnrichmentCallback
 from hf_universal_pretrain.training.health import dead_share
@@ -208,7 +208,7 @@ def test_fine_tuning_goes_on_exactly(make_model, tokenizer, tmp_path: Path) -> N
             str(folder), max_steps=10, per_device_train_batch_size=4, use_cpu=True, save_steps=7, disable_tqdm=True,
             **settings,
         )  # fmt: skip
-        blocks = TokenBlocks(bytes(range(256)) * 2, tokenizer, 32)
+        blocks = TokenBlocks(bytes(range(128)) * 4, tokenizer, 32)
         return BitsTrainer(model=make_model(), args=args, train_dataset=blocks, context_length=32)
 
     trainer(tmp_path / "whole").train()

@@ -1,20 +1,12 @@
 import gzip
-import hashlib
-import json
 import os
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import PreTrainedTokenizerFast
 
-from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.text import (
-    TokenBlocks,
     check_utf8,
     interpreter_texts,
-    read_dataset,
-    read_named_texts,
     read_text,
 )
 
@@ -52,51 +44,11 @@ def test_utf8_is_checked_in_pieces() -> None:
             check_utf8(wrong, piece=1)
 
 
-def test_a_long_text_takes_no_more_memory_than_it_must(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Two bytes for each token, where int64 has eight; what decides a run is as it always was."""
-    blocks = TokenBlocks(b"It was the best of times. " * 1000, tokenizer, 64)
-    assert blocks.blocks.element_size() == 2 and blocks[3]["input_ids"].dtype == torch.int64
-    known = torch.cat([blocks[i]["input_ids"] for i in range(len(blocks))])
-    digest = hashlib.sha256(known.numpy().tobytes()).hexdigest()[:12]
-    assert blocks.run_settings() == {"train_text": digest, "context_length": 64}
-
-
-def test_named_texts(tmp_path: Path) -> None:
-    (tmp_path / "a=b.txt").write_text("x")
-    assert read_named_texts([f"one={tmp_path}/a=b.txt"], "--t") == {"one": b"x"}
-    for wrong in (["a"], ["=a"], ["a="], [f"a={tmp_path}/a=b.txt"] * 2):
-        with pytest.raises(ValueError, match="--t takes NAME=PATH"):
-            read_named_texts(wrong, "--t")
-    for name in ("<script>", "a|b", "a\nb", "a b"):
-        with pytest.raises(ValueError, match="--t: the name"):
-            read_named_texts([f"{name}={tmp_path}/a=b.txt"], "--t")
-
-
 def test_every_interpreter_has_english_and_python() -> None:
     texts = interpreter_texts()
     assert b"def " in texts["python"] and len(texts["english"]) > 100_000
     compile(texts["python"], "python", "exec")
     assert texts["english"].count(b" the ") > 1000
-
-
-def test_dataset_folder(tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"text": text, "n": 1}) + "\n" for text in ("one", "zwei ü"))
-    (tmp_path / "train.jsonl").write_text(lines)
-    assert read_dataset(str(tmp_path), "text") == "one\n\nzwei ü".encode()
-    with pytest.raises(ValueError, match="--dataset: cannot read column 'body'"):
-        read_dataset(str(tmp_path), "body")
-    with pytest.raises(ValueError, match="--dataset: cannot read.*'no/such'"):
-        read_dataset("no/such", "text")
-
-
-def test_blocks_are_the_text_cut_in_order(tokenizer: PreTrainedTokenizerFast) -> None:
-    text = bytes(range(97, 123))
-    blocks = TokenBlocks(text, tokenizer, 8)
-    assert len(blocks) == 3  # the last two letters do not fill a row
-    assert bytes(token - 3 for i in range(3) for token in blocks[i]["input_ids"].tolist()) == text[:24]
-    assert blocks[1]["labels"].tolist() == encode(b"ijklmnop", tokenizer).tolist()
-    with pytest.raises(ValueError, match="--train_file: 26 tokens"):
-        TokenBlocks(text, tokenizer, 27)
 
 
 def test_texts_that_every_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-import torch
 import torch.distributed as dist
 from transformers import ProgressCallback, Trainer, TrainingArguments
 
@@ -29,6 +27,7 @@ from hf_universal_pretrain.runs.folder import checkpoint_to_resume
 from hf_universal_pretrain.runs.lock import LOCK_FILE, hold
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.interrupts import StopOnSignal, Stopped, command_line, stop_at_signals
+from hf_universal_pretrain.training.threads import ThreadsCallback
 
 
 def exit_with_usage_error(message: object) -> NoReturn:
@@ -168,6 +167,7 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     does not hold all of the model's weights is wrong use, status 2.
     """
     stop = StopOnSignal()
+    trainer.add_callback(ThreadsCallback(trainer, trainer.context_length))
     trainer.add_callback(stop)
     try:
         with _bar_closed(trainer):
@@ -214,18 +214,6 @@ def _how_to_go_on(folder: str) -> str:
         return f"A checkpoint cannot be read ({error}); when it can, this goes on:\n  {command_line()}"
     saved = f"{newest} is complete; this goes on" if newest else "There is no complete checkpoint; this starts anew"
     return f"{saved}:\n  {command_line()}"
-
-
-def use_all_cores(args: TrainingArguments) -> None:
-    """Gives this process, if it trains on a CPU, its share of the cores where a launcher has taken them away.
-
-    `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 for the processes that they start, unless it is set,
-    and so leave all cores but one of a laptop idle. What a person has set is kept: the launcher's own environment has
-    it.
-    """
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
-    if args.device.type == "cpu" and launched and "OMP_NUM_THREADS" not in psutil.Process(os.getppid()).environ():
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -28,6 +28,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import alone_in, stoppable, usage_errors, warn
+from hf_universal_pretrain.corpus import open_dataset, open_named
 from hf_universal_pretrain.evaluation import (
     TextSetting,
     check_tokens,
@@ -48,7 +49,7 @@ from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.origin import told_printable, trained_length, trained_tokens
 from hf_universal_pretrain.runs.settings import at_least
 from hf_universal_pretrain.runs.tables import BASELINES, JUDGED, PICTURED, probes_table, reach_table, texts_table
-from hf_universal_pretrain.text import interpreter_texts, read_dataset, read_named_texts
+from hf_universal_pretrain.text import interpreter_texts
 
 
 LEAST_LENGTH, LEAST_WITH_PROBES = 8, 32
@@ -59,12 +60,16 @@ class ScriptArguments:
     model: list[str]
     """Folders or Hub ids of causal language models with their tokenizers."""
     text: list[str] = field(default_factory=list)
-    """Texts as NAME=PATH (UTF-8, .gz too). Without any, and without --dataset: the prose of Python's language
-    reference and a module of its standard library."""
+    """Texts as NAME=PATH: UTF-8 text, or a table of texts (.jsonl, .csv, .parquet); .gz and .zst of these too. Without
+    any, and without --dataset: the prose of Python's language reference and a module of its standard library."""
     dataset: str | None = None
-    """Hub id or folder of a data set, whose split 'train' is a text too."""
+    """Hub id or folder of a data set, a split of which is a text too."""
+    dataset_name: str | None = None
+    """Configuration of --dataset, where it has several."""
+    dataset_split: str = "train"
+    """Split of --dataset."""
     text_column: str = "text"
-    """Column of --dataset that holds the text."""
+    """Column of tables and data sets that holds the text."""
     context_length: int | None = None
     """Bytes in a window (symbols, for probes). By default as many as rows of the models' training had tokens; where
     nothing tells, 512, or what the models have less."""
@@ -224,11 +229,12 @@ def evaluate(script: ScriptArguments) -> None:
     """The command, with its flags read and the file that it writes locked."""
     # ---- Everything that can be wrong is found here ----
     with usage_errors():
-        texts = read_named_texts(script.text, "--text")
+        texts = open_named(script.text, script.text_column, "--text")
         if script.dataset in texts:
             raise ValueError(f"--text: the name {script.dataset!r} is that of --dataset: give another")
         if script.dataset:
-            texts[script.dataset] = read_dataset(script.dataset, script.text_column)
+            split, column = script.dataset_split, script.text_column
+            texts[script.dataset] = open_dataset(script.dataset, script.dataset_name, split, column)
         subjects = {name: subject(name) for name in script.model}
         length = default_length(list(subjects.values())) if script.context_length is None else script.context_length
         check_length(length, script.probes != ["none"])

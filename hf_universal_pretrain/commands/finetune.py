@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -39,11 +40,11 @@ from hf_universal_pretrain.commands.endings import (
     stoppable,
     train_and_finish,
     usage_errors,
-    use_all_cores,
     warn,
     where_to_go_on,
 )
-from hf_universal_pretrain.evaluation import check_tokens, cut_windows, text_tokens
+from hf_universal_pretrain.corpus import Corpus, open_dataset, open_files
+from hf_universal_pretrain.evaluation import check_tokens, text_tokens
 from hf_universal_pretrain.models.build import (
     build_model,
     check_fits,
@@ -56,14 +57,15 @@ from hf_universal_pretrain.models.build import (
 from hf_universal_pretrain.models.checks import check_causal
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import EMBEDDINGS, TAKES, Taken, transfer, transfer_table
+from hf_universal_pretrain.packed import StreamedBlocks, TokenBlocks
 from hf_universal_pretrain.runs.checkpoints import write_json
 from hf_universal_pretrain.runs.history import read_history
 from hf_universal_pretrain.runs.origin import recipe_of, trained_length
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings, told_windows
 from hf_universal_pretrain.stream.presets import PRESETS, taken_of
-from hf_universal_pretrain.text import TokenBlocks, read_dataset, read_text
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pretraining_optimizer
+from hf_universal_pretrain.training.text_trainer import StreamedTextTrainer
 
 
 AS_PUBLISHED = "as_published"
@@ -74,13 +76,23 @@ class ScriptArguments:
     model: str
     """Folder or Hub id of the pretrained model; its tokenizer is used."""
     train_file: str | None = None
-    """Text to train on (UTF-8, .gz too)."""
+    """Text to train on, of any size: UTF-8 text, or a table of texts (.jsonl, .csv, .parquet); .gz and .zst of these
+    too. A pattern such as 'data/*.jsonl' takes many files, in the order of their names."""
     dataset: str | None = None
-    """Instead of --train_file: Hub id or folder of a data set; its split 'train' is used."""
+    """Instead of --train_file: Hub id or folder of a data set."""
+    dataset_name: str | None = None
+    """Configuration of --dataset, where it has several."""
+    dataset_split: str = "train"
+    """Split of --dataset to train on."""
     text_column: str = "text"
-    """Column of --dataset that holds the text."""
+    """Column of tables and data sets that holds the text. Rows without one (null) are left out, and counted."""
+    streaming: bool = False
+    """Read the text while training, and keep nothing of it on disk. Needs --eval_file or --eval_split."""
     eval_file: str | None = None
-    """Text to measure on. Without one, the last tenth of the training text is held out."""
+    """Text to measure on, of any kind that --train_file takes. By default, the last tenth of the training text is held
+    out."""
+    eval_split: str | None = None
+    """Instead of --eval_file: split of --dataset to measure on."""
     from_scratch: bool = False
     """Start from random weights of the same configuration."""
     transfer: str = field(default="all", metadata={"choices": [*TAKES, AS_PUBLISHED]})
@@ -202,15 +214,51 @@ def start_from(script: ScriptArguments, seed: int) -> Start:
     return Start(model, tokenizer, taken, weights_checksum(old))
 
 
-def texts(script: ScriptArguments) -> tuple[bytes, bytes]:
-    """The text to train on and the one to measure on."""
+def training_text(script: ScriptArguments) -> Corpus:
+    """The text to train on, unread."""
     if script.dataset is not None:
-        text = read_dataset(script.dataset, script.text_column)
-    else:
-        text = read_text(script.train_file or "", "--train_file")
+        return open_dataset(script.dataset, script.dataset_name, script.dataset_split, script.text_column)
+    return open_files(script.train_file or "", script.text_column, "--train_file")
+
+
+def held_out(script: ScriptArguments, text: Corpus) -> tuple[Tensor, int | None]:
+    """Windows to measure on, and after how many bytes the text to train on ends (None: it is taken whole)."""
+    length, count = script.context_length, script.eval_windows
+    if script.eval_split and script.dataset:
+        other = open_dataset(script.dataset, script.dataset_name, script.eval_split, script.text_column)
+        return other.windows(length, count, "--eval_split"), None
     if script.eval_file:
-        return text, read_text(script.eval_file, "--eval_file")
-    return text[: -len(text) // 10], text[-len(text) // 10 :]
+        other = open_files(script.eval_file, script.text_column, "--eval_file")
+        return other.windows(length, count, "--eval_file"), None
+    end = text.length() + -text.length() // 10
+    return text.windows(length, count, "--eval_file", begin=end), end
+
+
+def training_rows(script: ScriptArguments, args: TrainingArguments, tokenizer: PreTrainedTokenizerBase, text: Corpus,
+                  end: int | None) -> TokenBlocks | StreamedBlocks:  # fmt: skip
+    """The text to train on, cut into rows of tokens."""
+    if not script.streaming:
+        quiet = args.disable_tqdm or args.local_process_index > 0
+        return TokenBlocks(text, tokenizer, script.context_length, end, not quiet)
+    args.ignore_data_skip = True  # the place in the text is restored instead
+    seed = args.seed if args.data_seed is None else args.data_seed
+    return StreamedBlocks(text, tokenizer, script.context_length, seed, args.process_index, args.world_size)
+
+
+def check_texts(script: ScriptArguments, args: TrainingArguments) -> None:
+    """Refuses flags that do not say which text, or more than one.
+
+    Raises:
+        ValueError: names the flags.
+    """
+    if (script.train_file is None) == (script.dataset is None):
+        raise ValueError("give the training text with either --train_file or --dataset")
+    if script.eval_split and (script.eval_file or not script.dataset):
+        raise ValueError("--eval_split is a split of --dataset: give it with that, and without --eval_file")
+    if script.streaming and not (script.eval_file or script.eval_split):
+        raise ValueError("--streaming: give --eval_file or --eval_split too: no end of a stream can be held out")
+    if script.streaming and args.max_steps <= 0:
+        raise ValueError("--streaming: give --max_steps: a stream has no length")
 
 
 def warn_of_length(script: ScriptArguments) -> None:
@@ -223,10 +271,11 @@ def warn_of_length(script: ScriptArguments) -> None:
         )
 
 
-def plan(script: ScriptArguments, parameters: int, rows: int, taken: list[Taken]) -> str:
+def plan(script: ScriptArguments, parameters: int, rows: TokenBlocks | StreamedBlocks, taken: list[Taken]) -> str:
     """What is said before training starts."""
     start = "random weights" if script.from_scratch else f"{script.transfer} of the weights of {script.model}"
-    told = f"Training {parameters:,} parameters from {start} on {rows:,} rows of text"
+    many = f"{len(rows):,} rows of text" if isinstance(rows, TokenBlocks) else "a stream of text"
+    told = f"Training {parameters:,} parameters from {start} on {many}"
     return told + (f"\nTaken from {script.model}:\n{transfer_table(taken)}" if taken else "")
 
 
@@ -238,8 +287,6 @@ def main() -> None:
 
 def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
     """The command, with its flags read and its folder locked."""
-    use_all_cores(args)
-
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)
@@ -247,20 +294,20 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
         at_least(1, "eval_windows", script.eval_windows)
         at_least(2, "context_length", script.context_length)
         at_least(0, "early_stopping_patience", script.early_stopping_patience)
-        if (script.train_file is None) == (script.dataset is None):
-            raise ValueError("give the training text with either --train_file or --dataset")
+        check_texts(script, args)
         if script.keep_optimizer and not script.takes_all:
             raise ValueError("--keep_optimizer: Adam's moments fit only a model that is taken whole (--transfer all)")
         added, length = callbacks(script, args), script.context_length
         start = start_from(script, args.seed)
         model, tokenizer, taken = start.model, start.tokenizer, start.taken
         check_fits(model, tokenizer, length)
-        text, held_out = texts(script)
-        windows = {"held_out": cut_windows(held_out, length, script.eval_windows, "--eval_file")}
+        text = training_text(script)
+        cut, end = held_out(script, text)
+        windows = {"held_out": cut}
         tokens = {name: text_tokens(cut, tokenizer) for name, cut in windows.items()}
         check_tokens(tokens, length, positions_of(model.config), "--tokenizer" if script.tokenizer else "--model")
         warn_of_length(script)
-        blocks = TokenBlocks(text, tokenizer, length)
+        blocks = training_rows(script, args, tokenizer, text, end)
         others = {Path(run).name: read_history(run) for run in script.compare_with}
         check_causal(model, length)
         settings = run_settings(
@@ -271,14 +318,14 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
             eval_text=told_windows(windows), early_stopping_patience=script.early_stopping_patience,
         )  # fmt: skip
         resume, was_finished = where_to_go_on(args, settings)
-        trainer = BitsTrainer(
+        trainer = (StreamedTextTrainer if script.streaming else BitsTrainer)(
             model=model, args=args, train_dataset=blocks, processing_class=tokenizer, context_length=length,
             eval_windows=windows, started_from=None if script.from_scratch else script.model, compare_with=others,
             license=script.license, settings=settings, callbacks=added,
         )  # fmt: skip
 
     if args.process_index == 0 and not was_finished:
-        print(plan(script, model.num_parameters(), len(blocks), taken), flush=True)
+        print(plan(script, model.num_parameters(), blocks, taken), flush=True)
         if taken:
             with disk_errors(trainer.folder):
                 write_json(trainer.folder / "transfer.json", [asdict(one) for one in taken])

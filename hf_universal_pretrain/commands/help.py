@@ -32,7 +32,7 @@ GROUPS = {
     "data": (
         "train_file", "dataset", "text_column", "context_length", "alphabet_size", "alphabet", "tokens", "seed_length",
         "source_batch", "buffer_size", "rows_per_round", "reset_every", "num_resets", "burn_in_rounds", "sampling",
-        "ablation", "stream_seed", "global_stream",
+        "ablation", "stream_seed",
     ),
     "training": (
         "output_dir", "max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps",

@@ -28,10 +28,10 @@ from hf_universal_pretrain.commands.endings import (
     stoppable,
     train_and_finish,
     usage_errors,
-    use_all_cores,
     warn,
     where_to_go_on,
 )
+from hf_universal_pretrain.corpus import open_named
 from hf_universal_pretrain.evaluation import MOST_LOST, check_tokens, choose_probes, cut_each, text_tokens
 from hf_universal_pretrain.hub import find_file
 from hf_universal_pretrain.models.build import (
@@ -48,7 +48,7 @@ from hf_universal_pretrain.runs.folder import read_run_file
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings, told_windows
 from hf_universal_pretrain.stream.config import DATA_CONFIG_NAME
 from hf_universal_pretrain.stream.presets import PRESETS, settings_of
-from hf_universal_pretrain.text import interpreter_texts, read_named_texts
+from hf_universal_pretrain.text import interpreter_texts
 from hf_universal_pretrain.training.plan import plan_table
 
 
@@ -73,8 +73,11 @@ class ScriptArguments:
     the recipe of arXiv 2506.20057; the others are published recipes (docs/published.md). What is given beside it
     wins; with --machines and no --preset there is none."""
     eval_text: list[str] = field(default_factory=list)
-    """Texts to measure bits per byte on, as NAME=PATH (.gz too). Without any: the prose of Python's language reference
-    and a module of its standard library."""
+    """Texts to measure bits per byte on, as NAME=PATH: UTF-8 text, or a table of texts (.jsonl, .csv, .parquet); .gz
+    and .zst of these too. Without any: the prose of Python's language reference and a module of its standard
+    library."""
+    text_column: str = "text"
+    """Column of tables that holds the text."""
     eval_windows: int = 50
     """Windows of each text, of context_length bytes."""
     eval_probes: list[str] = field(default_factory=list)
@@ -148,7 +151,7 @@ def windows_to_measure(
 ) -> dict[str, Tensor]:
     """Windows of each text that was given; without any, of the interpreter's texts, but for those of which the
     tokenizer loses too much."""
-    given = read_named_texts(script.eval_text, "--eval_text")
+    given = open_named(script.eval_text, script.text_column, "--eval_text")
     windows = cut_each(given or interpreter_texts(), length, script.eval_windows, "--eval_text")
     tokens = {name: text_tokens(cut, tokenizer) for name, cut in windows.items()}
     for name, found in list(tokens.items()):
@@ -168,8 +171,6 @@ def main() -> None:
 
 def pretrain(script: ScriptArguments, data: SyntheticUPConfig, args: UPConfig) -> None:
     """The command, with its flags read and its folder locked."""
-    use_all_cores(args)
-
     # ---- Everything that can be wrong is found here, before anything is written ----
     with usage_errors():
         check_arguments(args)

@@ -1,9 +1,12 @@
 """Windows of text, the positions in them that are judged, and means over windows with their uncertainty."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from hf_universal_pretrain.corpus import Corpus
 
 
 def cut_windows(text: bytes, length: int, count: int, name: str = "text") -> Tensor:
@@ -22,9 +25,14 @@ def cut_windows(text: bytes, length: int, count: int, name: str = "text") -> Ten
     return torch.frombuffer(bytearray(windows), dtype=torch.uint8).view(-1, length)
 
 
-def cut_each(texts: dict[str, bytes], length: int, count: int, flag: str) -> dict[str, Tensor]:
+def cut_each(texts: Mapping[str, bytes | Corpus], length: int, count: int, flag: str) -> dict[str, Tensor]:
     """Windows of several texts, by name, as `cut_windows` cuts them; what is wrong is told of `flag`."""
-    return {name: cut_windows(text, length, count, f"{flag} {name}") for name, text in texts.items()}
+    return {
+        name: text.windows(length, count, f"{flag} {name}")
+        if isinstance(text, Corpus)
+        else cut_windows(text, length, count, f"{flag} {name}")
+        for name, text in texts.items()
+    }
 
 
 def position_masks(length: int) -> dict[str, Tensor]:

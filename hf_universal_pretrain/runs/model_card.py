@@ -28,7 +28,7 @@ from hf_universal_pretrain.stream.config import SyntheticUPConfig
 RECIPE = (
     "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type",
     "lr_scheduler_kwargs", "warmup_steps", "optim", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
-    "max_grad_norm", "bf16", "fp16", "torch_compile", "seed", "global_stream",
+    "max_grad_norm", "bf16", "fp16", "torch_compile", "seed",
 )  # fmt: skip
 # ... which of them is the best model
 JUDGED_BY = ("eval_strategy", "eval_steps", "save_strategy", "save_steps")

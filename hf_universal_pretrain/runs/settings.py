@@ -105,7 +105,6 @@ def run_settings(
     """
     training = args.to_dict()
     settings: dict[str, Any] = {name: training[name] for name in (*LENGTH, *BATCH, *DECISIVE, *HARMLESS)}
-    settings |= {"global_stream": training.get("global_stream", False)}
     settings |= {"world_size": args.world_size, "device": args.device.type}
     # on a CPU, the order of sums
     settings |= {"threads": torch.get_num_threads() if args.device.type == "cpu" else None}
@@ -135,7 +134,9 @@ def changes(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[s
     Returns:
         What the run cannot go on with, and what it can, in words such as `"seed_length (was 8, now 4)"`.
     """
-    # a run from before a setting of the data was there had that setting's default
+    # a run from before a setting of the data was there had that setting's default; one of a single stream that all
+    # processes ran, which there was, cannot go on
+    was = {name: value for name, value in was.items() if (name, value) != ("global_stream", False)}
     was = {name: value for name, value in SyntheticUPConfig().to_dict().items() if name in now} | was
     harmless = {*HARMLESS, *LENGTH, *NAMES, "world_size", "device", "threads"}
     if was.get("world_size") != now.get("world_size"):

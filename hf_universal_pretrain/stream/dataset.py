@@ -51,8 +51,6 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
             loop of your own.
         tried: rows generated so far, those outside the band included.
         kept: rows written into the buffer so far.
-        share: `(rank, world_size, batch)` if several processes run this same stream; each then yields only its own
-            batch of every `world_size` of them. [`UPTrainer`] sets it. None: yields every row.
 
     Raises:
         ValueError: if the tokenizer has fewer usable tokens than the alphabet has symbols, or the settings need more
@@ -73,7 +71,6 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
         tokens = list(range(config.alphabet_size)) if tokenizer is None else usable_tokens(tokenizer, config.tokens)
         self.alphabet = Alphabet(config.alphabet, config.alphabet_size, tokens)
         self.enriches_itself = True
-        self.share: tuple[int, int, int] | None = None
         self.start(device, rank, world_size)
 
     def start(self, device: str | torch.device, rank: int, world_size: int, from_step: int = 0) -> None:
@@ -139,16 +136,12 @@ class SyntheticUPDataset(IterableDataset[dict[str, Tensor]]):
                 "SyntheticUPDataset cannot be read by DataLoader workers, which would all serve the same rows: "
                 "set dataloader_num_workers (num_workers) to 0"
             )
-        rank, world_size, batch = self.share or (0, 1, 1)
         while True:
-            rows = []
-            for _ in range(world_size * batch):  # those of all processes, or their buffers would not stay the same
-                if self.enriches_itself:
-                    for _ in range(self.rounds_due()):
-                        self.enrich()
-                rows.append(self.draw(1))
-            for tokens, labels in rows[rank * batch : (rank + 1) * batch]:
-                yield {"input_ids": tokens[0], "labels": labels[0]}
+            if self.enriches_itself:
+                for _ in range(self.rounds_due()):
+                    self.enrich()
+            tokens, labels = self.draw(1)
+            yield {"input_ids": tokens[0], "labels": labels[0]}
 
     def to_hf(self, num_shards: int = 1) -> datasets.IterableDataset:
         """The stream as an endless `datasets.IterableDataset` of `{"input_ids"}` (and `{"labels"}` where the two

@@ -39,10 +39,6 @@ class UPConfig(TrainingArguments):
     """Must stay on: the stream is restored, not replayed."""
     remove_unused_columns: bool = False
     """Not needed: rows hold what the model reads."""
-    global_stream: bool = False
-    """All processes run the same stream and each takes its share of a step's rows, so that these do not depend on the
-    number of processes; each generates what all of them need. By default each process has a stream of its own and
-    generates only what it needs."""
     ddp_find_unused_parameters: bool | None = False
     """Let DDP look for parameters without gradient in every step."""
 

@@ -16,8 +16,7 @@ def plan_table(model: PreTrainedModel, args: UPConfig, data: SyntheticUPConfig) 
     rows = args.per_device_train_batch_size * max(1, args.n_gpu) * args.gradient_accumulation_steps
     rows_a_step = rows * args.world_size
     tokens = args.max_steps * rows_a_step * data.context_length
-    shared = args.global_stream  # one stream, which each process generates all of
-    rounds = data.burn_in_rounds + args.max_steps * (rows_a_step if shared else rows) // data.rows_per_round
+    rounds = data.burn_in_rounds + args.max_steps * rows // data.rows_per_round
     symbols = rounds * data.source_batch * data.context_length * args.world_size
     training = tokens * training_flops_per_token(model, data.context_length)
     generating = symbols * generation_flops_per_symbol(data)
@@ -30,8 +29,7 @@ def plan_table(model: PreTrainedModel, args: UPConfig, data: SyntheticUPConfig) 
         "training": f"{args.max_steps:,} steps x {rows_a_step:,} rows x {data.context_length:,} = {tokens:,} tokens",
         "training FLOPs": f"{training:.2e}",
         "machines": ", ".join(f"{name} {share:.0%}" for name, share in data.mixture.items()),
-        "generation": f"{rounds * args.world_size:,} rounds x {data.source_batch:,} rows = {symbols:,} symbols"
-        + (f", the same ones {args.world_size} times" if shared and args.world_size > 1 else ""),
+        "generation": f"{rounds * args.world_size:,} rounds x {data.source_batch:,} rows = {symbols:,} symbols",
         "generation FLOPs": f"{generating:.2e} ({generating / training:.1%} of training)",
         "devices": f"{args.world_size} x {args.device.type}",
         "output": str(args.output_dir),

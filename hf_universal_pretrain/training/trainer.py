@@ -26,8 +26,7 @@ class UPTrainer(BitsTrainer):
     """Universal pretraining: a [`~transformers.Trainer`] on a [`SyntheticUPDataset`].
 
     Each process draws from a stream of its own, which starts from (`stream_seed`, rank), lives on the GPU if there is
-    one, and is saved in each checkpoint, so that a resumed run sees the rows it would have seen. With
-    `args.global_stream` all processes run the same stream, and each takes its share of the rows.
+    one, and is saved in each checkpoint, so that a resumed run sees the rows it would have seen.
 
     Args:
         model: as for [`BitsTrainer`].
@@ -69,8 +68,6 @@ class UPTrainer(BitsTrainer):
         self.held_out: dict[int, torch.Tensor] = {}  # rows that are not trained on, of the stage that is measured
         device = self.args.device if self.args.device.type == "cuda" else torch.device("cpu")
         rank, world_size = self.args.process_index, self.args.world_size
-        if self.args.global_stream:
-            rank, world_size = 0, 1
         wanted = (device.type, rank, world_size)
         if (train_dataset.random.device.type, train_dataset.rank, train_dataset.world_size) != wanted:
             train_dataset.start(device, rank, world_size)
@@ -81,9 +78,6 @@ class UPTrainer(BitsTrainer):
         Its generator keeps the loader from drawing a seed from the global random state after that was restored, which
         would change dropout on resuming.
         """
-        args = self.args
-        share = (args.process_index, args.world_size, self._train_batch_size) if args.global_stream else None
-        self.train_dataset.share = share
         return DataLoader(
             self.train_dataset,
             batch_size=self._train_batch_size,
@@ -150,8 +144,7 @@ class UPTrainer(BitsTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        if self.args.should_save or not self.args.global_stream:
-            torch.save(self.train_dataset.state_dict(), self._stream_file(output_dir))
+        torch.save(self.train_dataset.state_dict(), self._stream_file(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

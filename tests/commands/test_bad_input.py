@@ -305,7 +305,7 @@ FINETUNE = {
     "compared with a state of words": (["--compare_with", "state_words"], "is not the state of a run"),
     "compared with a pipe": (["--compare_with", "state_pipe"], "--compare_with: state_pipe is not the folder"),
     "training text is a pipe": (["--train_file", "pipe"], "--train_file: cannot read pipe"),
-    "training text is a bomb": (["--train_file", "bomb.txt.gz"], "too much for this machine's memory"),
+    "training text is a bomb": (["--train_file", "bomb.txt.gz"], "for which there is no room on disk"),
     "moments of another optimizer": (["--keep_optimizer", "--optim", "adafactor"], "goes with --optim adamw_torch"),
     "tuned by a metric that is not measured": (["--metric_for_best_model", "loss", "--eval_steps", "1"],
                                                "there will be no eval_loss"),
@@ -502,7 +502,7 @@ def check(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         before = sorted(folder.rglob("*"))
         monkeypatch.chdir(folder)
         monkeypatch.setenv("HF_TOKEN", "hf_none")
-        monkeypatch.setattr("hf_universal_pretrain.text.memory", lambda: 500_000_000)  # a small bomb is one
+        monkeypatch.setattr("hf_universal_pretrain.corpus.room", lambda: 40_000_000)  # a small bomb is one
         with pytest.raises(SystemExit) as exited:
             call(recipe, flags, monkeypatch)
         shown = capsys.readouterr()

@@ -15,7 +15,7 @@ from hf_universal_pretrain.commands import pretrain
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
-from hf_universal_pretrain.text import TokenBlocks
+from hf_universal_pretrain.packed import TokenBlocks
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pretraining_optimizer
 from tests.conftest import once

@@ -16,7 +16,6 @@ Runs = dict[str, list[dict[str, Any]]]
 
 TWO = {"world_size": 2, "batch": 4, "accumulation": 2, "max_steps": 4}
 FOUR = {"world_size": 4, "batch": 2, "accumulation": 2, "max_steps": 4}
-GLOBAL = {"global_stream": True, "max_steps": 4}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +34,6 @@ def two(folder: Path) -> Runs:
             {**TWO, "name": "renamed resumed", "model": "gpt_neox", "seed": 1, "resume": "renamed/checkpoint-2"},
             {**TWO, "name": "stopped", "signal": [1, 1]},
             {**TWO, "name": "went on", "resume": "stopped/checkpoint-1"},
-            {**GLOBAL, "name": "global 1", "world_size": 1, "batch": 8, "accumulation": 2},
-            {**GLOBAL, "name": "global 2", "world_size": 2, "batch": 4, "accumulation": 2},
         ],
     )
 
@@ -50,8 +47,6 @@ def four(folder: Path, two: Runs) -> Runs:
             {**FOUR, "name": "four resumed", "resume": "four/checkpoint-2"},
             {**FOUR, "name": "more", "resume": "two/checkpoint-2"},
             {**FOUR, "name": "fewer", "resume": "four/checkpoint-2", "world_size": 1},
-            {**GLOBAL, "name": "global 4", "world_size": 4, "batch": 4},
-            {**GLOBAL, "name": "global more", "world_size": 4, "batch": 4, "resume": "global 2/checkpoint-2"},
             {**TWO, "name": "fsdp", "fsdp": True},
             {**TWO, "name": "fsdp resumed", "fsdp": True, "resume": "fsdp/checkpoint-2"},
         ],
@@ -117,17 +112,6 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(two: Runs, folde
         assert_equal_weights(whole, went_on)
 
 
-def test_global_stream_gives_a_step_the_same_rows_in_one_and_two_processes(two: Runs, folder: Path) -> None:
-    """And so the same weights, up to the order of sums; both have drawn all rows, and the state is saved once."""
-    one, both = two["global 1"], two["global 2"]
-    assert torch.equal(rows_by_step(one, 8, 4), rows_by_step(both, 4, 4))
-    assert torch.equal(both[0]["buffer"], both[1]["buffer"]) and torch.equal(one[0]["buffer"], both[0]["buffer"])
-    assert [ended["drawn"] for ended in (*one, *both)] == [64, 64, 64]
-    assert_close_weights(one[0], both[0])
-    saved = sorted(path.name for path in (folder / "global 2" / "checkpoint-4").glob("synthetic_stream_*"))
-    assert saved == ["synthetic_stream_0.pt"]
-
-
 @pytest.mark.slow
 def test_four_processes(four: Runs) -> None:
     assert_distinct_rows(four["four"])
@@ -148,15 +132,6 @@ def test_another_number_of_processes_goes_on_with_fresh_streams(four: Runs, fold
             assert not again
     assert_distinct_rows(four["more"])
     assert (folder / "stderr").read_text().count("each process goes on with a fresh stream") == 2
-
-
-@pytest.mark.slow
-def test_global_stream_goes_on_in_more_processes(four: Runs) -> None:
-    one = rows_by_step(four["global 1"], 8, 4)
-    assert torch.equal(one, rows_by_step(four["global 4"], 4, 4))
-    assert torch.equal(one[2:], rows_by_step(four["global more"], 4, 2))
-    assert_close_weights(four["global 1"][0], four["global 4"][0])
-    assert_close_weights(four["global 1"][0], four["global more"][0])
 
 
 @pytest.mark.slow

@@ -2,9 +2,9 @@
 
 The imports take longer than all else, so this process does them once, and then forks the processes of one run after
 the other, each with what a launcher sets. SPEC is a list of runs: their `name`, `world_size`, `batch`, `accumulation`,
-`global_stream`, `max_steps`, the checkpoint to `resume` from, a `signal` that one rank gets at the end of a step
-(`[rank, step]`), whether it is `fsdp`, and the `model`. Each process leaves NAME-RANK.pt: what it saw and what it
-ended with.
+`max_steps`, the checkpoint to `resume` from, a `signal` that one rank gets at the end of a step (`[rank, step]`),
+whether it is `fsdp`, and the `model`; or the `text` that is trained on, as `blocks` from disk or as a `stream`. Each
+process leaves NAME-RANK.pt: what it saw and what it ended with.
 """
 
 import json
@@ -19,12 +19,16 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
-from transformers import TrainerCallback, default_data_collator
+from transformers import TrainerCallback, TrainingArguments, default_data_collator
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
+from hf_universal_pretrain.corpus import open_files
 from hf_universal_pretrain.models.build import build_config, build_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
+from hf_universal_pretrain.packed import StreamedBlocks, TokenBlocks
+from hf_universal_pretrain.training.bits_trainer import BitsTrainer
 from hf_universal_pretrain.training.interrupts import StopOnSignal
+from hf_universal_pretrain.training.text_trainer import StreamedTextTrainer
 
 
 TINY = "n_layer=2,n_embd=16,n_head=2,n_positions=32"
@@ -67,7 +71,6 @@ def train(folder: Path, run: dict[str, Any]) -> None:
         str(folder / run.get("output", run["name"])), max_steps=run.get("max_steps", 5),
         per_device_train_batch_size=run["batch"], gradient_accumulation_steps=run.get("accumulation", 1), use_cpu=True,
         warmup_steps=1, save_steps=2, save_total_limit=None, logging_steps=1, disable_tqdm=True, learning_rate=1e-2,
-        global_stream=run.get("global_stream", False),
     )  # fmt: skip
     if run.get("fsdp"):
         _use_fsdp_without_gpus()
@@ -80,7 +83,7 @@ def train(folder: Path, run: dict[str, Any]) -> None:
 
     stop = StopOnSignal()
     name = run.get("model", "gpt2")
-    overrides = NEOX if name == "gpt_neox" else CALM if args.global_stream else TINY
+    overrides = NEOX if name == "gpt_neox" else TINY
     trainer = UPTrainer(
         model=build_model(build_config(name, tokenizer, overrides), run.get("seed", 0)), args=args,
         train_dataset=dataset, processing_class=tokenizer, data_collator=collate,
@@ -97,6 +100,30 @@ def train(folder: Path, run: dict[str, Any]) -> None:
         "step": trainer.state.global_step, "stopped_by": int(stop.received), "drawn": dataset.rows_served,
         "sharded": any(isinstance(weight, DTensor) for weight in trainer.model.parameters()),
     }  # fmt: skip
+    torch.save(left, folder / f"{run['name']}-{args.process_index}.pt")
+
+
+def train_on_text(folder: Path, run: dict[str, Any]) -> None:
+    tokenizer, streams = build_tokenizer("byte"), run["text"] == "stream"
+    args = TrainingArguments(
+        str(folder / run["name"]), max_steps=run["max_steps"], per_device_train_batch_size=run["batch"], use_cpu=True,
+        save_steps=2, save_total_limit=None, disable_tqdm=True, learning_rate=1e-2, ignore_data_skip=streams,
+    )  # fmt: skip
+    corpus, rows = open_files(str(folder / "text.jsonl"), "text", "--train_file"), []
+    place = (args.process_index, args.world_size)
+    blocks = StreamedBlocks(corpus, tokenizer, 32, 0, *place) if streams else TokenBlocks(corpus, tokenizer, 32)
+
+    def collate(features: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        batch = default_data_collator(features)
+        rows.append(batch["input_ids"])
+        return batch
+
+    trainer = (StreamedTextTrainer if streams else BitsTrainer)(
+        model=build_model(build_config("gpt2", tokenizer, CALM), run.get("seed", 0)), args=args, context_length=32,
+        train_dataset=blocks, processing_class=tokenizer, data_collator=collate,
+    )  # fmt: skip
+    trainer.train(resume_from_checkpoint=run.get("resume") and str(folder / run["resume"]))
+    left = {"rows": torch.cat(rows), "weights": dict(trainer.model.state_dict()), "step": trainer.state.global_step}
     torch.save(left, folder / f"{run['name']}-{args.process_index}.pt")
 
 
@@ -130,7 +157,7 @@ def main() -> None:
                     os.environ |= {name: str(value) for name, value in {**world, **ranks}.items()}
                 status = 1
                 try:
-                    train(spec.parent, run)
+                    (train_on_text if "text" in run else train)(spec.parent, run)
                     status = 0
                 except BaseException:
                     traceback.print_exc()

@@ -17,7 +17,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from hf_universal_pretrain.models.build import build_config, build_model
-from hf_universal_pretrain.text import TokenBlocks, interpreter_texts
+from hf_universal_pretrain.packed import TokenBlocks
+from hf_universal_pretrain.text import interpreter_texts
 from tests.conftest import ROOT
 
 
@@ -32,7 +33,8 @@ def model(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
     """A model that knows a little English: it gives a byte 1 to 10 bits."""
     config = build_config("gpt2", tokenizer, f"n_layer=2,n_embd=64,n_head=2,n_positions={LENGTH}")
     model = build_model(config, 0)
-    rows = TokenBlocks(interpreter_texts()["english"], tokenizer, LENGTH).blocks.long()
+    blocks = TokenBlocks(interpreter_texts()["english"], tokenizer, LENGTH)
+    rows = torch.stack([row["input_ids"] for row in blocks])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(150):
         batch = rows[torch.arange(8) + 8 * step % (len(rows) - 8)]
