@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+import os
 import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from hf_universal_pretrain.commands.endings import exit_with_usage_error, usage_errors
 from hf_universal_pretrain.commands.help import help_text
 from hf_universal_pretrain.machines import load_family
+from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.reading import check_is_file, load_json, load_yaml
 
 
@@ -67,6 +69,21 @@ def parse_args(
             endless = [name for name, value in vars(asked).items() if isinstance(value, float) and math.isinf(value)]
             raise ValueError(f"--{', --'.join(endless)} must be finite ({error})") from error
     return tuple(parsed)
+
+
+def told_command(name: str) -> str:
+    """The command line of this process as results tell it: no secrets, paths relative to where it ran."""
+    return mask_command(relative_paths(["hf-up", name, *sys.argv[1:]]))
+
+
+def relative_paths(value: Any) -> Any:
+    """A value, as JSON has it, with each path of this machine (`NAME=PATH` too) relative to where the command runs."""
+    if isinstance(value, dict):
+        return {relative_paths(key): relative_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [relative_paths(inner) for inner in value]
+    start, equals, path = value.rpartition("=") if isinstance(value, str) else ("", "", "")
+    return f"{start}{equals}{os.path.relpath(path)}" if os.path.isabs(path) and os.path.exists(path) else value
 
 
 def _with_own_families(words: list[str]) -> list[str]:

@@ -26,7 +26,6 @@ results, and tried again next time. Arms that `--only` leaves out keep the runs 
 """
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -35,10 +34,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from hf_universal_pretrain.commands.arguments import parse_args
+from hf_universal_pretrain.commands.arguments import parse_args, relative_paths, told_command
 from hf_universal_pretrain.commands.endings import alone_in, disk_errors, stoppable, usage_errors
 from hf_universal_pretrain.commands.experiment import METRIC, Experiment, ScriptArguments
-from hf_universal_pretrain.masking import mask_command, mask_values
+from hf_universal_pretrain.masking import mask_values
 from hf_universal_pretrain.runs.comparison import (
     compare,
     markdown,
@@ -59,8 +58,8 @@ def write_results(root: Path, script: ScriptArguments, measured: dict[str, dict[
     settings |= {"pretrain": settings.pop("pretrain_flags"), "finetune": settings.pop("finetune_flags")}
     del settings["specs"]
     content = {
-        "command": mask_command(["hf-up", "compare", *sys.argv[1:]]), "judged": METRIC,
-        "settings": mask_values(settings),
+        "command": told_command("compare"), "judged": METRIC,
+        "settings": relative_paths(mask_values(settings)),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {script.threads} thread(s)",
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
         "arms": results,

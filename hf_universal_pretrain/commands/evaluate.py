@@ -16,7 +16,6 @@ synthetic tokens.
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from hf_universal_pretrain.commands.arguments import parse_args
+from hf_universal_pretrain.commands.arguments import parse_args, relative_paths, told_command
 from hf_universal_pretrain.commands.endings import alone_in, stoppable, usage_errors, warn
 from hf_universal_pretrain.corpus import open_dataset, open_named
 from hf_universal_pretrain.evaluation import (
@@ -41,7 +40,6 @@ from hf_universal_pretrain.evaluation import (
     text_setting,
 )
 from hf_universal_pretrain.evaluation.reach import measure_reach
-from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.models.build import build_model, check_fits, load_model, positions_of, read_config
 from hf_universal_pretrain.models.encoding import encode
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
@@ -187,11 +185,11 @@ def write_json(path: Path, device: str, results: dict[str, dict[str, Any]]) -> N
     """Writes the figures of all models, and how they were made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {
-        "command": mask_command(["hf-up", "evaluate", *sys.argv[1:]]),
+        "command": told_command("evaluate"),
         "device": device,
         "versions": {name: version(name) for name in ("torch", "transformers", "hf_universal_pretrain")},
     }
-    content = next(iter(results.values())) if len(results) == 1 else {"models": results}
+    content = next(iter(results.values())) if len(results) == 1 else {"models": relative_paths(results)}
     path.write_text(json.dumps({**told, **content}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -30,8 +30,11 @@ RECIPE = (
     "lr_scheduler_kwargs", "warmup_steps", "optim", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
     "max_grad_norm", "bf16", "fp16", "torch_compile", "seed",
 )  # fmt: skip
-# ... which of them is the best model
-JUDGED_BY = ("eval_strategy", "eval_steps", "save_strategy", "save_steps")
+# those that decide which model is the best, where that is asked for
+JUDGED_BY = (
+    "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "eval_strategy", "eval_steps",
+    "save_strategy", "save_steps",
+)  # fmt: skip
 
 
 def write_model_card(record: RunRecord, published: str | None = None) -> None:
@@ -158,7 +161,8 @@ def _pushed_as(model: str) -> str | None:
 def _training_settings(record: RunRecord) -> dict[str, Any]:
     """Flags of the recipe that made this model, as its `--config` takes them."""
     settings, defaults = record.args.to_dict(), {field.name: field.default for field in fields(record.args)}
-    decisive = (*DECISIVE, *JUDGED_BY) if settings["load_best_model_at_end"] else DECISIVE
+    judged = settings["load_best_model_at_end"]
+    decisive = [*JUDGED_BY, *DECISIVE] if judged else [key for key in DECISIVE if key not in JUDGED_BY]
     changed = [key for key in decisive if settings[key] != defaults[key]]
     recipe = {key: settings[key] for key in dict.fromkeys([*RECIPE, *changed]) if settings.get(key) is not None}
     if record.data and record.padded_to and record.started_from is None:

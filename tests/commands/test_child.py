@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,27 @@ def test_no_token_reaches_the_results(tmp_path: Path, monkeypatch: pytest.Monkey
     written = (tmp_path / "comparison.json").read_text()
     assert not any(secret in written for secret in ("a-secret", "another", "third", TOKEN)), written
     assert json.loads(written)["settings"]["arms"]["up"]["pretrain"]["max_steps"] == 4
+
+
+def test_results_tell_paths_relative_to_where_the_command_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the settings, in the command, in arms; what is no path of this machine stays as it is."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "text").write_text("")
+    monkeypatch.chdir(tmp_path / "here")
+    text, arms = str(tmp_path / "text"), {"scratch": {}, "found": {"model": str(tmp_path)}}
+    monkeypatch.setattr("sys.argv", ["compare.py", "--train_file", text, f"--eval_file={text}", "--model", "/no/such"])
+    script = compare.ScriptArguments(str(tmp_path / "here"), text, json.dumps(arms))
+    compare.write_results(tmp_path / "here", script, {})
+    written = (tmp_path / "here" / "comparison.json").read_text()
+    told = json.loads(written)
+    assert told["command"] == "hf-up compare --train_file ../text --eval_file=../text --model /no/such"
+    assert (told["settings"]["output_dir"], told["settings"]["train_file"]) == (".", "../text")
+    assert told["settings"]["arms"]["found"]["model"] == ".." and str(tmp_path) not in written
+
+
+def test_no_path_of_a_machine_is_among_the_results_that_travel_along() -> None:
+    for path in (ROOT / "recipes" / "results").glob("*.json"):
+        assert not re.search(r"(?<![\w.])/(work|home|root|tmp|mnt|Users)/", path.read_text()), path
 
 
 def test_a_mistyped_token_is_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -5,8 +5,8 @@
 Four targets in turn: YAML configurations; `synthetic_up_config.json` and `config.json` of a model's folder;
 `trainer_state.json` of a checkpoint (whose marker is made anew, so that its checksum says nothing) and of a run to be
 compared with. Each is run in this process up to the first training step, and beyond it for states. It must end with a
-status of 0, 1 or 2, without an exception, within `PATIENCE` seconds, and this process must never need more than
-`MOST_MEMORY`. What does not is printed, made as small as hypothesis can, and the status is 1.
+status of 0, 1 or 2, without an exception, within `PATIENCE` seconds of computing, and this process must never need
+more than `MOST_MEMORY`. What does not is printed, made as small as hypothesis can, and the status is 1.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -35,7 +36,7 @@ from hf_universal_pretrain.commands import finetune, pretrain
 from hf_universal_pretrain.runs.checkpoints import mark_complete, read_marker
 
 
-PATIENCE, MOST_MEMORY = 60, 2_000_000_000
+PATIENCE, MOST_MEMORY, EXAMPLES = 30, 2_000_000_000, 10
 TINY = {
     "model": "gpt2", "config_overrides": "n_layer=1,n_embd=16,n_head=2,n_positions=64", "context_length": 32,
     "source_batch": 8, "buffer_size": 32, "hidden_size": 16, "burn_in_rounds": 1, "per_device_train_batch_size": 4,
@@ -125,8 +126,9 @@ def run(command: Any, flags: list[str]) -> None:
 
     said = io.StringIO()
     sys.argv = [command.__name__.rpartition(".")[2] + ".py", "--use_cpu", *flags]
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(PATIENCE)
+    before = {number: signal.signal(number, late) for number in (signal.SIGPROF, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
+    signal.alarm(20 * PATIENCE)  # where it waits and does nothing
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             command.main()
@@ -136,8 +138,10 @@ def run(command: Any, flags: list[str]) -> None:
         if ended.code == 2 and ": error: " not in said.getvalue():
             raise AssertionError(f"status 2 and no line: {said.getvalue()}") from ended
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     assert peak < MOST_MEMORY, f"{peak / 1e9:.2f} GB"
 
@@ -208,6 +212,28 @@ def make_targets(work: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable
     }  # fmt: skip
 
 
+def fault(strategy: st.SearchStrategy[Any], act: Callable[[Any], None], number: int) -> str | None:
+    """Tries some examples; what goes wrong with one of them, in words."""
+
+    @seed(number)
+    @settings(
+        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False,
+    )  # fmt: skip
+    @given(strategy)
+    def attempt(content: Any) -> None:
+        act(content)
+
+    try:
+        attempt()
+    except Exception as error:
+        *_, place = traceback.walk_tb(error.__traceback__)
+        where = f"{place[0].f_code.co_filename}:{place[1]}"
+        notes = "\n".join(getattr(error, "__notes__", []))
+        return f"{type(error).__name__}: {error}\n  at {where}\n{notes}"
+    return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
@@ -216,38 +242,17 @@ def main() -> None:
     asked = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="fuzz-"))
     os.chdir(work)
-    targets, number, tried = make_targets(work), asked.seed, {}
-    end, failed = time.monotonic() + asked.seconds, 0
-    while time.monotonic() < end:
+    targets = {name: it for name, it in make_targets(work).items() if asked.only in (None, name)}
+    number, tried, failed = asked.seed, dict.fromkeys(targets, 0), 0
+    end = time.monotonic() + asked.seconds
+    while time.monotonic() < end and failed < 20:
         for name, (strategy, act) in targets.items():
-            if time.monotonic() > end or asked.only not in (None, name):
-                continue
             number += 1
-
-            @seed(number)
-            @settings(
-                max_examples=10, deadline=None, database=None, suppress_health_check=list(HealthCheck),
-                phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False,
-            )  # fmt: skip
-            @given(strategy)
-            def attempt(content: Any, name: str = name, act: Callable[[Any], None] = act) -> None:
-                if time.monotonic() < end:
-                    tried[name] = tried.get(name, 0) + 1
-                    act(content)
-
-            try:
-                attempt()
-            except Exception as error:
+            tried[name] += EXAMPLES
+            told = fault(strategy, act, number)
+            if told is not None:
                 failed += 1
-                notes = "\n".join(getattr(error, "__notes__", []))
-                place = error.__traceback__
-                while place.tb_next:
-                    place = place.tb_next
-                where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
-                print(
-                    f"FAILED {name} (seed {number}): {type(error).__name__}: {error}\n  at {where}\n{notes}",
-                    flush=True,
-                )
+                print(f"FAILED {name} (seed {number}): {told}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"{tried}: {failed} failed; at most {peak:.2f} GB")
     shutil.rmtree(work, ignore_errors=True)

@@ -1,15 +1,16 @@
 """Kills a run with SIGKILL at random moments, until it is done in spite of it, again and again; compares the weights.
 
     python tests/slow/kill_and_resume.py --kills 100 --json out/kills.json
-    python tests/slow/kill_and_resume.py --kills 50 --model qwen3_moe --json out/kills_moe.json
+    python tests/slow/kill_and_resume.py --kills 50 --model qwen3_moe --processes 2 --json out/kills_moe.json
 
 The run is `recipes/pretrain.py` with a small GPT-2 (dropout on), or a mixture of experts: 60 steps, a checkpoint
-every 3. It is first run once
-without a kill. Then a new folder is begun, killed at a moment drawn from a seed (1, 2, 3, ... one a start) and begun
-again with the same command, until it ends by itself; its final weights, and the state of its stream, must be equal to
-those of the run that was never killed, bit for bit. This goes on until there were as many kills as asked for. The
-span that moments are drawn from follows the speed of the machine: it grows with a kill, and shrinks when a run got
-through.
+every 3. With several processes, now all of them are killed and now one, whose loss ends the others.
+
+It is first run once without a kill. Then a new folder is begun, killed at a moment drawn from a seed (1, 2, 3, ... one
+a start) and begun again with the same command, until it ends by itself; its final weights, and the state of its
+streams, must be equal to those of the run that was never killed, bit for bit. This goes on until there were as many
+kills as asked for. The span that moments are drawn from follows the speed of the machine: it grows with a kill, and
+shrinks when a run got through.
 
 Each run is a process of its own, which knows nothing but what is on the disk. It is forked from this one, which has
 imported what takes most of the time of a start but computed nothing.
@@ -21,6 +22,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -53,53 +55,78 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def start(folder: Path, model: str) -> int:
-    """Starts the run in a new process, with its output in `FOLDER.log`, and returns its number."""
+def start(folder: Path, model: str, processes: int) -> list[int]:
+    """Starts the run in new processes, with their output in `FOLDER.log`, and returns their numbers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [_start_one(folder, model, rank, processes, port) for rank in range(processes)]
+
+
+def _start_one(folder: Path, model: str, rank: int, processes: int, port: int) -> int:
     process = os.fork()
     if process:
         return process
     log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    if processes > 1:  # what torchrun tells the processes that it starts
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        os.environ |= {"LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     sys.argv = [*COMMAND, "--model", model, "--config_overrides", MODELS[model], "--output_dir", str(folder)]
     status = 1
     try:
         pretrain.main()
         status = 0
+    except SystemExit as ended:
+        status = int(ended.code or 0)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
 
-def killed(folder: Path, model: str, after: float) -> bool:
-    """Runs once more and kills the run after so many seconds; False if it was done before that."""
-    process = start(folder, model)
+def killed(folder: Path, model: str, processes: int, after: float, only: int | None = None) -> bool:
+    """Runs once more and kills the run after so many seconds, or one of its processes; False if it was done before."""
+    running = start(folder, model, processes)
+    victims = running if only is None else [running[only % processes]]
     end = time.monotonic() + after
     while time.monotonic() < end:
-        done, status = os.waitpid(process, os.WNOHANG)
-        if done:
-            if status:
-                raise SystemExit(f"a run ended with status {status}; see {folder}.log")
+        for process in list(running):
+            done, status = os.waitpid(process, os.WNOHANG)
+            if done:
+                running.remove(process)
+                if status:
+                    raise SystemExit(f"a run ended with status {status}; see {folder}.log")
+        if not running:
             return False
         time.sleep(0.002)
-    os.kill(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    return os.WIFSIGNALED(status)
+    hit = [process for process in victims if process in running]
+    for process in hit:
+        os.kill(process, signal.SIGKILL)
+    patience = time.monotonic() + 300
+    while running:
+        done, _ = os.waitpid(running[0], os.WNOHANG)
+        if done:
+            running.pop(0)
+        elif time.monotonic() > patience:
+            raise SystemExit(f"process {running[0]} has not noticed that another one is dead; see {folder}.log")
+        time.sleep(0.01)
+    return bool(hit)
 
 
 def result(folder: Path) -> dict[str, torch.Tensor]:
-    """The final weights of a run, and what its stream holds at the end."""
-    stream = torch.load(folder / f"checkpoint-{STEPS}" / "synthetic_stream_0.pt", weights_only=True)
-    return {
-        **load_file(folder / "model.safetensors"), "stream.rows": stream["buffer"]["rows"],
-        "stream.generator": stream["generator"],
-    }  # fmt: skip
+    """The final weights of a run, and what its streams hold at the end."""
+    found = load_file(folder / "model.safetensors")
+    for path in (folder / f"checkpoint-{STEPS}").glob("synthetic_stream_*.pt"):
+        stream = torch.load(path, weights_only=True)
+        found |= {f"{path.stem}.rows": stream["buffer"]["rows"], f"{path.stem}.generator": stream["generator"]}
+    return found
 
 
-def kill_and_resume(kills: int, model: str, work: Path) -> dict[str, float]:
+def kill_and_resume(kills: int, model: str, processes: int, work: Path) -> dict[str, float]:
     began = time.monotonic()
-    killed(work / "whole", model, after=600)
+    killed(work / "whole", model, processes, after=600)
     seconds = time.monotonic() - began
     expected = result(work / "whole")
     print(f"A run that is not killed takes {seconds:.1f} s.", flush=True)
@@ -109,7 +136,9 @@ def kill_and_resume(kills: int, model: str, work: Path) -> dict[str, float]:
         folder = work / f"run-{told['runs']}"
         while told["kills"] < kills:
             starts += 1
-            if not killed(folder, model, after=random.Random(starts).uniform(0, span)):
+            draw = random.Random(starts)
+            after, only = draw.uniform(0, span), draw.choice([None, 0, 1])
+            if not killed(folder, model, processes, after, only):
                 span *= 0.8
                 break
             span *= 1.05
@@ -119,7 +148,7 @@ def kill_and_resume(kills: int, model: str, work: Path) -> dict[str, float]:
             told["while_writing_a_checkpoint"] += bool(faults)
             told["before_the_first"] += len(there) == len(faults)
         else:
-            killed(folder, model, after=600)
+            killed(folder, model, processes, after=600)
         told["runs"] += 1
         ended = result(folder)
         equal = ended.keys() == expected.keys() and all(torch.equal(ended[name], expected[name]) for name in expected)
@@ -134,11 +163,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--model", choices=MODELS, default="gpt2")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", metavar="OUT")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     work = tempfile.mkdtemp(prefix="kills-")
-    told = kill_and_resume(asked.kills, asked.model, Path(work))
+    told = kill_and_resume(asked.kills, asked.model, asked.processes, Path(work))
     print(
         f"{told['kills']} kills ({told['while_writing_a_checkpoint']} while a checkpoint was being written), "
         f"{told['runs']} runs, {told['equal']} of them ended equal to the one that was never killed"
