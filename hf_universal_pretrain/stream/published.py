@@ -165,8 +165,8 @@ def solomonoff(max_steps: int, batch_size: int) -> dict[str, Any]:
     Source: Grau-Moya et al., arXiv 2401.14953; google-deepmind/neural_networks_solomonoff_induction, `train.py`:
     programs of up to 100 instructions, rows of 256, 32 rows a step, Adam at 1e-4.
 
-    Known: larger models predict such programs better, and transfer to other sources. The file's run of 100 steps is a
-    demonstration; training on text was not tried.
+    Known: larger models predict such programs better, and transfer to other sources, of which none is text. The file's
+    run of 100 steps is a demonstration; the paper's dose is not in the repository.
 
     Ours differs: a program runs until it has filled the row or 8 instructions a symbol are spent, where the original
     stops after 100; a row that is not full repeats what was written, where the original masks it; each program writes
@@ -184,9 +184,9 @@ def pcfg(max_steps: int, batch_size: int, exponent: float = 1.0) -> dict[str, An
 
     `pcfg_uniform` and `pcfg_zipf`: 2,664 rules for 512 words, depth 16 at most.
 
-    Source: the figures go from paper to paper; we do not have one that gives the whole grammar, or a dose.
+    Source: we know these figures alone, not the text that gives them; so there is no dose and no rate.
 
-    Known: that a grammar with Zipf's frequencies is nearer to text in its statistics than one without.
+    Known: nothing that we could check.
 
     Ours differs: with 256 symbols there are 255 words, and so 2,407 rules. The grammar is drawn, not taken from the
     Treebank.
@@ -197,7 +197,7 @@ def pcfg(max_steps: int, batch_size: int, exponent: float = 1.0) -> dict[str, An
 def ca16(max_steps: int, batch_size: int) -> dict[str, Any]:
     """One-dimensional cellular automata with 16 states: 16 rules of 4,096 entries each, which stay.
 
-    Source: named in comparisons of such data; we have no text with more than the number of states.
+    Source: we know the number of states alone, not the text that gives it; so there is no dose and no rate.
 
     Known: for automata of two states, rules between order and chaos do best (Zhang et al., arXiv 2410.02536).
 
