@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "hf_universal_pretrain"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MODULES = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}  # whose distribution has another name
-NOT_IMPORTED = {"accelerate"}  # transformers' Trainer cannot do without
+NOT_IMPORTED = {"accelerate", "zstandard"}  # what transformers' Trainer and datasets cannot do without
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

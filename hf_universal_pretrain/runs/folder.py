@@ -99,6 +99,8 @@ def check_can_be_written(folder: Path, flag: str) -> None:
         raise ValueError(f"{flag}: {nearest} is {what}: give another folder")
     try:
         tempfile.TemporaryFile(dir=nearest).close()
+    except FileNotFoundError:  # another process has just removed it
+        check_can_be_written(folder, flag)
     except OSError as error:
         raise ValueError(f"{flag}: cannot write to {nearest} ({error.strerror}): give another folder") from error
 

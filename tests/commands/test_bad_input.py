@@ -183,7 +183,7 @@ PRETRAIN = {
     "text is a pipe": (["--eval_text", "a=pipe"], "--eval_text: cannot read pipe as a UTF-8 text file (it is a pipe)"),
     "text is a device": (["--eval_text", "a=/dev/zero"], "(it is a device or a socket)"),
     "text is another device": (["--eval_text", "a=/dev/stdin"], "--eval_text: cannot read /dev/stdin"),
-    "text's package is a bomb": (["--eval_text", "a=bomb.txt.gz"], "too much for this machine's memory"),
+    "text's package is a bomb": (["--eval_text", "a=bomb.txt.gz"], "for which there is no room on disk"),
     "yaml is a pipe": (["--config", "./pipe"], "--config: cannot read pipe as YAML (it is a pipe)"),
     "yaml is a device": (["--config", "/dev/zero"], "--config: cannot read /dev/zero"),
     "yaml says a thing twice": (["--config", "twice.yaml"], "key 'max_steps' is given twice"),
@@ -237,7 +237,7 @@ WARM_START = {
 GO_ON = {
     "seed changed": (["--stream_seed", "1"], 2, "stream_seed (was 0, now 1)"),
     "training seed changed": (["--seed", "1"], 2, "seed (was 42, now 1)"),
-    "machines changed": (["--machines", "lstm"], 2, "machines (was language@1, now lstm)"),
+    "machines changed": (["--machines", "lstm"], 2, "machines (was two_clocks@1, now lstm)"),
     "context changed": (["--context_length", "16"], 2, "context_length (was 32, now 16)"),
     "batch changed": (["--per_device_train_batch_size", "2"], 2, "per_device_train_batch_size (was 4, now 2)"),
     "learning rate changed": (["--learning_rate", "0.01"], 2, "learning_rate (was 0.001, now 0.01)"),

@@ -81,7 +81,7 @@ def test_warm_start_takes_the_weights(run_recipe, tmp_path: Path) -> None:
     first = run_recipe("pretrain.py", *TINY, "--max_steps", "2", "--output_dir", "first", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     flags = ["--max_steps", "1", "--learning_rate", "0", "--warm_start", "first", "--output_dir", "second"]
-    second = run_recipe("pretrain.py", *TINY, *flags, cwd=tmp_path)
+    second = run_recipe("pretrain.py", *TINY[4:], *flags, cwd=tmp_path)  # without --model and --config_overrides
     assert second.returncode == 0, second.stderr
     one = AutoModelForCausalLM.from_pretrained(tmp_path / "first").state_dict()
     other = AutoModelForCausalLM.from_pretrained(tmp_path / "second").state_dict()

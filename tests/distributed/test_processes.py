@@ -83,7 +83,7 @@ def test_each_process_has_its_own_rows_and_draws_only_what_it_needs(two: Runs) -
 
 
 def test_weights_end_equal(two: Runs) -> None:
-    for name in ("two", "resumed", "stopped", "went on", "global 2"):
+    for name in ("two", "resumed", "stopped", "went on"):
         assert_equal_weights(*two[name])
 
 
