@@ -99,9 +99,9 @@ def check_can_be_written(folder: Path, flag: str) -> None:
         raise ValueError(f"{flag}: {nearest} is {what}: give another folder")
     try:
         tempfile.TemporaryFile(dir=nearest).close()
-    except FileNotFoundError:  # another process has just removed it
-        check_can_be_written(folder, flag)
     except OSError as error:
+        if not nearest.exists():  # another process has just removed it
+            return check_can_be_written(folder, flag)
         raise ValueError(f"{flag}: cannot write to {nearest} ({error.strerror}): give another folder") from error
 
 
