@@ -22,6 +22,7 @@ one table for each symbol of a context (as in interpolated Kneser-Ney).
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,21 +93,86 @@ class ContextTrees:
         theta = torch.where(depths <= self.depth, self.theta, torch.inf)  # a context that is too long is never copied
         chance = torch.rand(length, 2, rows, max_depth + 1, generator=generator, device=device)
         output = torch.multinomial(self.base, length, replacement=True, generator=generator)
-        discounted = bool(self.discount.any())
-        if discounted:
+        keep_new = None
+        if self.discount.any():
             keep_new = torch.rand(length, rows, max_depth + 1, generator=generator, device=device) >= self.discount
-        places = _Places(rows, length, max_depth + 1 + discounted, device)
-        for t in range(length):
-            places.advance(output[:, t - 1 : t] if t else None)
-            count, (copy, which) = places.count[:, : max_depth + 1], chance[t]
-            copies = copy * (count + theta) < count
-            place = places.find((which * count).long())
-            if discounted:
-                copies &= keep_new[t] | ~places.was_new(place)
-            deepest = (copies * (depths + 1)).amax(1, keepdim=True)  # 0: nowhere, the symbol stays fresh
-            copied = output.gather(1, place.gather(1, (deepest - 1).clamp_(min=0)))
-            output[:, t : t + 1] = torch.where(deepest > 0, copied, output[:, t : t + 1])
+        if device.type == "cpu":
+            kept = None if keep_new is None else keep_new.numpy()
+            copy_in_arrays(output.numpy(), theta.numpy(), chance.numpy(), kept)
+        else:
+            copy_in_tensors(output, theta, chance, keep_new)
         return output
+
+
+def copy_in_tensors(output: Tensor, theta: Tensor, chance: Tensor, keep_new: Tensor | None) -> None:
+    """Puts copies in the place of fresh symbols, one position of all rows after the other.
+
+    Args:
+        output: `(rows, length)` int64, fresh symbols; changed in place.
+        theta: `(rows, depths)`, infinite where a row does not use a depth.
+        chance: `(length, 2, rows, depths)`, uniform in [0, 1): whether a depth copies, and which occurrence.
+        keep_new: `(length, rows, depths)` bool, whether the first successor of a symbol may be copied; None: always.
+    """
+    (rows, length), depths, device = output.shape, theta.shape[1], output.device
+    order = torch.arange(1, depths + 1, device=device)
+    places = _Places(rows, length, depths + (keep_new is not None), device)
+    for t in range(length):
+        places.advance(output[:, t - 1 : t] if t else None)
+        count, (copy, which) = places.count[:, :depths], chance[t]
+        copies = copy * (count + theta) < count
+        place = places.find((which * count).long())
+        if keep_new is not None:
+            copies &= keep_new[t] | ~places.was_new(place)
+        deepest = (copies * order).amax(1, keepdim=True)  # 0: nowhere, the symbol stays fresh
+        copied = output.gather(1, place.gather(1, (deepest - 1).clamp_(min=0)))
+        output[:, t : t + 1] = torch.where(deepest > 0, copied, output[:, t : t + 1])
+
+
+def copy_in_arrays(output: np.ndarray, theta: np.ndarray, chance: np.ndarray, keep_new: np.ndarray | None) -> None:
+    """`copy_in_tensors` on a CPU, bit for bit: there, an operation on a thousand numbers costs numpy a fraction of
+    what it costs torch, and a position has some forty. `_Places` explains what is done."""
+    (rows, length), depths = output.shape, theta.shape[1]
+    contexts = depths + (keep_new is not None)
+    bits = (_Places.SPARE * length - 1).bit_length()
+    table = np.zeros(rows << bits, dtype=np.int16 if length < 2**15 else np.int32)
+    cells = np.arange(rows * contexts).reshape(rows, contexts)  # contexts of a position, numbered through all rows
+    begins = cells // contexts << bits  # the first slot of each one's row
+    counts = np.zeros((length + 1, rows, contexts), dtype=np.int64)
+    entered_for = np.zeros_like(counts)
+    key = np.tile(np.arange(1, contexts + 1), (rows, 1))
+    row, order = np.arange(rows), np.arange(1, depths + 1)
+
+    def slot(key: np.ndarray, begins: np.ndarray) -> np.ndarray:
+        return ((key * _ODD[3]).view(np.uint64) >> np.uint64(64 - bits)).view(np.int64) + begins
+
+    def find(cells: np.ndarray, number: np.ndarray) -> np.ndarray:
+        wanted = key.take(cells) + (number + 1) * _ODD[2]
+        entry = table.take(slot(wanted, begins.take(cells))).astype(np.int64)
+        right = entered_for.take(entry * key.size + cells) == wanted
+        return np.maximum(np.where(right, entry, latest.take(cells)) - 1, 0)
+
+    for t in range(length):
+        if t:
+            key[:, 1:] = (key[:, :-1] * _ODD[0] + output[:, t - 1 : t] + 1) * _ODD[1]
+        newest = slot(key, begins)
+        latest = table.take(newest).astype(np.int64)
+        at = latest * key.size + cells
+        count = counts.take(at)
+        count *= entered_for.take(at) == key + count * _ODD[2]
+        counts[t + 1] = count + 1
+        entered_for[t + 1] = key + counts[t + 1] * _ODD[2]
+        table[newest] = t + 1
+        table[slot(entered_for[t + 1], begins)] = t + 1
+
+        times, (copy, which) = count[:, :depths].astype(np.float32), chance[t]
+        copies, number = copy * (times + theta) < times, which * times
+        if keep_new is not None:
+            after = (find(cells[:, :depths], number.astype(np.int64)) + 2) * key.size + cells[:, 1:]
+            copies &= keep_new[t] | (counts.take(after, mode="clip") != 1)
+        deepest = (copies * order).max(1)  # 0: nowhere, the symbol stays fresh
+        depth = np.maximum(deepest - 1, 0)
+        place = find(row * contexts + depth, number[row, depth].astype(np.int64))
+        output[:, t] = np.where(deepest > 0, output[row, place], output[:, t])
 
 
 class _Places:
@@ -161,8 +227,9 @@ class _Places:
         return torch.where(right, entry, self.latest[:, :contexts]).sub_(1).clamp_(min=0)
 
     def was_new(self, place: Tensor) -> Tensor:
-        """Whether the symbol at a position had not followed its context before: `(rows, n)` bool, n < contexts."""
-        return self.counts[:, :, 1:].gather(0, place[None] + 2)[0] == 1
+        """Whether the symbol at a position had not followed its context before: `(rows, n)` bool, n < contexts. Of the
+        current position, where a new context seems to be, whatever."""
+        return self.counts[:, :, 1:].gather(0, (place[None] + 2).clamp(max=len(self.counts) - 1))[0] == 1
 
     def _numbered(self, key: Tensor, number: Tensor) -> Tensor:
         return key + number * _ODD[2]

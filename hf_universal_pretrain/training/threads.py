@@ -93,6 +93,7 @@ class ThreadsCallback(TrainerCallback):
         does not get much slower."""
         bare = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)
         model = copy.deepcopy(bare).train()
+        model.__dict__.pop("forward", None)  # with bf16, accelerate has put one there that would run the model itself
         tokens = torch.arange(rows * self.length).view(rows, self.length) % model.config.vocab_size
         seconds: dict[int, float] = {}
         number = self.most
@@ -102,7 +103,7 @@ class ThreadsCallback(TrainerCallback):
                 times = []
                 for _ in range(1 + TRIALS):
                     began = time.perf_counter()
-                    with self.trainer.compute_loss_context_manager():
+                    with torch.autocast("cpu", torch.bfloat16, enabled=self.trainer.args.bf16):
                         loss = self.trainer.compute_loss(model, {"input_ids": tokens, "labels": tokens})
                     cast(torch.Tensor, loss).backward()
                     times.append(time.perf_counter() - began)

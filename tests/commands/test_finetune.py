@@ -157,6 +157,36 @@ def test_it_stops_when_validation_turns_and_keeps_the_best(finetune, run_folder:
     assert results["texts"]["held_out"]["bits_per_byte"] == pytest.approx(best, abs=1e-6)
 
 
+def test_a_data_set_is_streamed_and_a_split_of_it_held_out(run_folder: Path, monkeypatch, capsys) -> None:
+    """In bf16 too; the checkpoint has the place in the text, and the same command finds nothing left to do."""
+    (run_folder / "texts").mkdir()
+    for split, count in (("train", 90), ("validation", 30)):
+        lines = (json.dumps({"body": f"In {split}, {n} times {n} is {n * n}."}) for n in range(count))
+        (run_folder / "texts" / f"{split}.jsonl").write_text("\n".join(lines))
+    monkeypatch.chdir(run_folder)
+    flags = ["--model", "run", "--dataset", "texts", "--eval_split", "validation", "--text_column", "body"]
+    flags += [
+        "--streaming",
+        "--context_length",
+        "32",
+        "--use_cpu",
+        "--bf16",
+        "--eval_windows",
+        "4",
+        "--max_steps",
+        "2",
+    ]
+    flags += ["--save_steps", "1", "--output_dir", "streamed", "--disable_tqdm", "true"]
+    monkeypatch.setattr("sys.argv", ["finetune.py", *flags])
+    command.main()
+    assert "on a stream of text" in capsys.readouterr().out
+    place = torch.load(run_folder / "streamed" / "checkpoint-1" / "text_place_0.pt", weights_only=True)
+    assert place["served"] == 8 and json.loads((run_folder / "streamed" / "eval_results.json").read_text())["texts"]
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 0
+
+
 class Look(TrainerCallback):
     """Notes the optimizer's state before the first step."""
 
@@ -202,6 +232,9 @@ def test_kept_moments_are_those_of_the_checkpoint_and_the_rate_is_the_new_one(
         (["--transfer", "attention", "--keep_optimizer"], "--keep_optimizer: Adam's moments fit only"),
         (["--from_scratch", "--keep_optimizer"], "--keep_optimizer: Adam's moments fit only"),
         (["--early_stopping_patience", "2", "--eval_strategy", "no"], "--early_stopping_patience"),
+        (["--streaming"], "--streaming: give --eval_file or --eval_split too"),
+        (["--streaming", "--eval_file", "other.txt", "--max_steps", "-1"], "--streaming: give --max_steps"),
+        (["--eval_split", "validation"], "--eval_split is a split of --dataset"),
     ],
 )
 def test_refusals(flags: list[str], message: str, finetune, run_folder: Path, capsys) -> None:

@@ -1,8 +1,15 @@
 import math
 
+import pytest
 import torch
 
-from hf_universal_pretrain.machines.context_tree import ContextTreeFamily, ContextTrees, _Places
+from hf_universal_pretrain.machines.context_tree import (
+    ContextTreeFamily,
+    ContextTrees,
+    _Places,
+    copy_in_arrays,
+    copy_in_tensors,
+)
 from hf_universal_pretrain.machines.draws import zipf_base
 
 
@@ -138,3 +145,26 @@ def test_places_against_a_plain_dictionary() -> None:
                 earlier.append(t)
     assert looked_up > rows * length * 2
     assert lost / looked_up < 0.04
+
+
+@pytest.mark.parametrize("discounts", [(0.0, 0.0), (0.0, 0.5)])
+@pytest.mark.parametrize("rows, length, depth", [(1, 2, 0), (40, 200, 4), (7, 64, 9)])
+def test_arrays_write_what_tensors_write(discounts: tuple[float, float], rows: int, length: int, depth: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    trees = ContextTreeFamily(alphabet_size=12, max_depth=depth, discount_range=discounts).draw(rows, generator)
+    theta = torch.where(torch.arange(depth + 1) <= trees.depth, trees.theta, torch.inf)
+    chance = torch.rand(length, 2, rows, depth + 1, generator=generator)
+    keep_new = torch.rand(length, rows, depth + 1, generator=generator) >= trees.discount if discounts[1] else None
+    tensors = torch.multinomial(trees.base, length, replacement=True, generator=generator)
+    arrays, fresh = tensors.clone(), tensors.clone()
+    copy_in_tensors(tensors, theta, chance, keep_new)
+    copy_in_arrays(arrays.numpy(), theta.numpy(), chance.numpy(), None if keep_new is None else keep_new.numpy())
+    assert torch.equal(arrays, tensors)
+    assert length < 10 or (arrays != fresh).float().mean() > 0.2
+
+
+def test_a_discount_goes_with_contexts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    trees = ContextTreeFamily(alphabet_size=30, discount_range=(0.5, 0.5)).draw(9, generator)
+    rows = trees.generate(torch.zeros(9, 1, dtype=torch.int64), torch.zeros(9, 50, dtype=torch.int64), generator)
+    assert rows.shape == (9, 50) and rows.max() < 30

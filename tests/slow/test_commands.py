@@ -7,6 +7,7 @@ Each page has a folder of its own, in which its commands run in their order. The
 and the quickstart's model, unless the page makes it.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from hf_universal_pretrain.text import interpreter_texts
 from tests.conftest import ROOT
@@ -98,6 +100,9 @@ def folder(request: pytest.FixtureRequest, folders: dict[str, Path], as_a_user: 
             (place / name).write_bytes(text["english"])
         (place / "held_out.txt").write_bytes(text["english"][-30_000:])
         (place / "argparse.py").write_bytes(text["python"])
+        lines = "".join(json.dumps({"body": line}) + "\n" for line in text["english"].decode().splitlines())
+        (place / "corpus").mkdir()
+        (place / "corpus" / "part-0.jsonl.zst").write_bytes(zstandard.compress(lines.encode()))
         family = re.search(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
         (place / "my_family.py").write_text(family[1])
         if (page, "bash", QUICKSTART) not in ALL:

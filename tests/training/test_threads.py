@@ -25,24 +25,24 @@ def test_more_threads_must_be_worth_it() -> None:
     assert fastest({2: 1.0, 1: 0.5}) == 1
 
 
-def test_measuring_touches_nothing(free, make_trainer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_measuring_touches_nothing(bf16: bool, free, make_trainer, tmp_path: Path, monkeypatch) -> None:
     """Not the weights, their gradients, the random state or the stream: training is what it would have been."""
+    measured: list[dict[int, float]] = []
+    monkeypatch.setattr(threads, "fastest", lambda seconds: measured.append(seconds) or 1)
 
-    def trained(folder: Path, measured: bool) -> dict[str, torch.Tensor]:
+    def trained(folder: Path, chooses: bool) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
-        trainer = make_trainer(folder)
-        callback = ThreadsCallback(trainer, 32)
-        if measured:
-            before = torch.get_rng_state()
-            assert set(callback.measure(4)) == {1, 2}
-            assert torch.equal(torch.get_rng_state(), before)
-            assert all(weight.grad is None for weight in trainer.model.parameters())
         torch.set_num_threads(1)
+        trainer = make_trainer(folder, bf16=bf16)
+        if chooses:
+            trainer.add_callback(ThreadsCallback(trainer, 32))
         trainer.train()
         return trainer.model.state_dict()
 
-    plain, measured = trained(tmp_path / "a", False), trained(tmp_path / "b", True)
-    assert all(torch.equal(weight, measured[name]) for name, weight in plain.items())
+    plain, choosing = trained(tmp_path / "a", False), trained(tmp_path / "b", True)
+    assert [set(seconds) for seconds in measured] == [{1, 2}] and min(measured[0].values()) > 0
+    assert all(torch.equal(weight, choosing[name]) for name, weight in plain.items())
 
 
 def test_the_number_is_in_the_log_and_a_run_goes_on_with_it(free, make_trainer, tmp_path: Path, monkeypatch) -> None:
