@@ -88,7 +88,7 @@ def test_attention_only_takes_attention_and_says_so(finetune, run_folder: Path, 
 def test_what_was_taken_is_told_before_the_end(finetune, run_folder: Path, monkeypatch) -> None:
     """A run that is killed at the very end is finished, and would never tell it again."""
 
-    def killed(trainer: BitsTrainer) -> None:
+    def killed(*_: object) -> None:
         raise SystemExit(137)
 
     flags = ["--transfer", "mlp", "--max_steps", "1", "--output_dir", "told"]
