@@ -28,6 +28,8 @@ def read_state(path: Path) -> dict[str, Any]:
         step, history = state["global_step"], state["log_history"]
         if not isinstance(step, int) or step < 0 or not all(isinstance(entry["step"], int) for entry in history):
             raise ValueError("its steps are no whole numbers")
+        if not isinstance(history, list):
+            raise ValueError("its log is no list")
         for entry in (state, *history):
             _check_numbers(entry)
         TrainerState.load_from_json(str(path))
