@@ -94,7 +94,8 @@ def usage_errors() -> Iterator[None]:
 
     For the part of a command before it starts to work; later a ValueError is a bug and keeps its traceback. A Hub that
     is out of reach or fails, and a folder that another process writes to, are told without one too, with status 1. A
-    run that is finished already is no error: that is said, and the status is 0. Ctrl-C ends with status 130.
+    run that is finished already is no error: that is said, and the status is 0. Ctrl-C and signals end with the status
+    that a shell expects.
     """
     try:
         yield
@@ -151,7 +152,7 @@ def alone_in(folder: str | Path, flag: str, name: str = LOCK_FILE, here: bool = 
                     held.enter_context(hold(Path(folder) / name, flag))
             except (InUse, ValueError) as error:
                 refusal = [error]
-            if dist.is_initialized():
+            if dist.is_available() and dist.is_initialized():
                 dist.broadcast_object_list(refusal)
             if refusal[0] is not None:
                 raise refusal[0]

@@ -9,6 +9,13 @@ from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.reading import load_json
 
 
+# what is calculated with, in a state and in the lines of its log
+_COUNTED = {
+    "epoch", "global_step", "max_steps", "logging_steps", "save_steps", "num_train_epochs", "num_input_tokens_seen",
+    "total_flos", "loss", "seconds", "synthetic_tokens", "rounds", "bits_per_token", "train_runtime",
+}  # fmt: skip
+
+
 def read_state(path: Path) -> dict[str, Any]:
     """What `trainer_state.json` says: at least `global_step`, a whole number, and `log_history`, mappings that each
     have a `step`.
@@ -21,10 +28,24 @@ def read_state(path: Path) -> dict[str, Any]:
         step, history = state["global_step"], state["log_history"]
         if not isinstance(step, int) or step < 0 or not all(isinstance(entry["step"], int) for entry in history):
             raise ValueError("its steps are no whole numbers")
+        if not isinstance(history, list):
+            raise ValueError("its log is no list")
+        for entry in (state, *history):
+            _check_numbers(entry)
         TrainerState.load_from_json(str(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not the state of a run ({first_line(error)})") from error
     return dict(state)
+
+
+def _check_numbers(entry: dict[str, Any]) -> None:
+    """Refuses what is calculated with and is no number, in a state or a line of its log."""
+    for name, value in entry.items():
+        counted = name in _COUNTED or name.endswith(("_bits_per_byte", "_bits"))
+        if counted and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ValueError(f"its {name} is {str(value)[:40]!r}")
+    if not isinstance(entry.get("figures", {}), dict):
+        raise ValueError("its figures are no mapping")
 
 
 def read_history(run: str | Path) -> list[dict[str, Any]]:

@@ -57,7 +57,8 @@ def _take(lock: BaseFileLock, path: Path, flag: str) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock.acquire()
         if not isinstance(lock, SoftFileLock):  # where a file system has no locks, filelock writes its own words
-            path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+            with suppress(OSError):  # the disk is full: the lock is held without them
+                path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
     except Timeout as error:
         raise InUse(
             f"{flag}: {_holder(path)} is writing to {path.parent}: wait for its end, or give another folder"

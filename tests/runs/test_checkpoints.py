@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
 from hf_universal_pretrain.errors import RunFinished
@@ -203,6 +204,13 @@ def test_a_run_from_before_its_starting_weights_were_told_goes_on() -> None:
     now = {**SETTINGS, "starting_weights": "1a2b", "pretrained": "b", "load_best_model_at_end": False}
     assert changes({**SETTINGS, "pretrained": "a"}, now) == ([], ["pretrained (was a, now b)"])
     assert changes({**now, "starting_weights": None}, now)[0] == ["starting_weights (was None, now 1a2b)"]
+
+
+def test_another_number_of_threads_is_told(make_trainer, tmp_path: Path) -> None:
+    """It changes the order of sums, and so the last bits."""
+    now = make_trainer(tmp_path).settings
+    assert now["threads"] == torch.get_num_threads()
+    assert changes({**now, "threads": 99}, now) == ([], [f"threads (was 99, now {now['threads']})"])
 
 
 def test_the_batch_may_change_with_the_number_of_processes_only() -> None:
