@@ -5,8 +5,9 @@
 
 Parts: `generation` (symbols a second of every machine family; LSTMs beside a token-by-token loop over
 `torch.nn.LSTM` and, if x-transformers is installed (`pip install hf_universal_pretrain[bench]`), beside its
-generator), `training` (`UPTrainer` with and without enrichment beside a stock `Trainer` on ready-made tensors),
-`memory`, and `scaling` (time of a round against rows, length, machines and alphabet; drawn beside the JSON).
+generator), `training` (`UPTrainer` with and without enrichment beside a stock `Trainer` and a plain loop on ready
+tensors), `memory`, and `scaling` (time of a round against rows, length, machines, alphabet and width; drawn beside
+the JSON).
 
 Contestants take turns; a figure is the median of `--repeats` turns. Run it on an idle machine.
 """
@@ -31,6 +32,7 @@ from tqdm import tqdm
 from hf_universal_pretrain import SyntheticUPConfig
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.machines import FAMILIES
+from hf_universal_pretrain.machines.pool import Pool
 from hf_universal_pretrain.machines.recurrent import RecurrentFamily, RecurrentMachines
 from hf_universal_pretrain.stream.families import build_family
 
@@ -162,18 +164,26 @@ def lstm_beside_x_transformers(script: ScriptArguments) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def one_round(name: str, settings: SyntheticUPConfig, rows: int) -> Callable[[], Tensor]:
-    """Draws machines of a family and generates with them."""
+def one_round(name: str, settings: SyntheticUPConfig, rows: int, pool: int = 0) -> Callable[[], Tensor]:
+    """Draws machines of a family, or takes some of a pool that is there, and generates with them."""
     generator = torch.Generator(DEVICE).manual_seed(0)
     family = build_family(name, settings)
     seeds, conditions = inputs(rows, settings.context_length, settings.alphabet_size, generator)
-    return lambda: family.draw(rows, generator).generate(seeds, conditions, generator)
+    if not pool:
+        return lambda: family.draw(rows, generator).generate(seeds, conditions, generator)
+    machines = Pool(name, family, 0, DEVICE)
+    return lambda: machines.deal(pool, rows, generator).generate(seeds, conditions, generator)
 
 
 def families(script: ScriptArguments) -> dict[str, float]:
-    """Symbols a second of each family as the package sets it, drawing included, in rounds of 256 rows."""
+    """Symbols a second of each family as the package sets it, drawing included, in rounds of 256 rows; of some also as
+    pools of 16, and with a set entropy."""
     settings = SyntheticUPConfig(context_length=script.context_length)
     works = {name: one_round(name, settings, 256) for name in FAMILIES}
+    works |= {f"{name}@16": one_round(name, settings, 256, pool=16) for name in ("two_clocks", "language", "lstm")}
+    entropy = SyntheticUPConfig(context_length=script.context_length, entropy_range=[0.9, 2.1])
+    for name in ("lstm", "gru", "rnn", "reservoir"):
+        works[f"{name}, set entropy"] = one_round(name, entropy, 256)
     took = {name: take_turns({name: work}, script.repeats)[name] for name, work in tqdm(works.items(), "Families")}
     return {name: 256 * script.context_length / took[name] for name in took}
 
@@ -182,21 +192,23 @@ def families(script: ScriptArguments) -> dict[str, float]:
 
 GRIDS = {
     "rows": (64, 128, 256, 512, 1024, 2048), "context_length": (64, 128, 256, 512, 1024, 2048),
-    "machines": (1, 2, 4, 8, 16, 32, 64), "alphabet": (16, 64, 256, 1024, 4096),
+    "machines": (1, 2, 4, 8, 16, 32, 64), "alphabet": (16, 64, 256, 1024, 4096), "width": (16, 32, 64, 128, 256),
 }  # fmt: skip
 
 
 def scaling(script: ScriptArguments) -> dict[str, dict[str, dict[int, float]]]:
-    """Seconds of a round as one of its sizes grows, the others at rows 256, length 256, machines 8, alphabet 256."""
-    # each row of a context tree is a machine of its own
-    todo = [(n, size) for n in ("lstm", "context_tree") for size in GRIDS if (n, size) != ("context_tree", "machines")]
+    """Seconds of a round as one of its sizes grows, the others at rows 256, length 256, machines 8, alphabet 256,
+    width 128."""
+    # each row of a context tree is a machine of its own, and has no width
+    todo = [("lstm", size) for size in GRIDS] + [("context_tree", s) for s in GRIDS if s not in ("machines", "width")]
     result: dict[str, dict[str, dict[int, float]]] = {}
     for name, size in tqdm(todo, "Growth", unit="size"):
         for value in GRIDS[size]:
-            now = {"rows": 256, "context_length": 256, "machines": 8, "alphabet": 256} | {size: value}
+            now = {"rows": 256, "context_length": 256, "machines": 8, "alphabet": 256, "width": 128} | {size: value}
             settings = SyntheticUPConfig(
-                context_length=now["context_length"], machines_per_round=now["machines"], alphabet_size=now["alphabet"]
-            )
+                context_length=now["context_length"], machines_per_round=now["machines"],
+                alphabet_size=now["alphabet"], hidden_size=now["width"],
+            )  # fmt: skip
             work = one_round(name, settings, now["rows"])
             result.setdefault(name, {}).setdefault(size, {})[value] = take_turns({"": work}, script.repeats)[""]
     return result
@@ -221,11 +233,11 @@ def tables(results: dict[str, Any]) -> list[str]:
         lines = ["| family | symbols/s |", "|---|---|", *(f"| {name} | {rate:,.0f} |" for name, rate in rates.items())]
         found.append("\n".join(lines))
     if "training" in results:
-        lines = ["| model | ms a step: enriched | frozen buffer | stock Trainer | stock / enriched | stock / frozen |"]
-        lines.append("|---|---|---|---|---|---|")
+        lines = ["| model | ms a step: enriched | frozen | stock | plain | frozen beside stock | plain | generation |"]
+        lines.append("|---|---|---|---|---|---|---|---|")
         for name, row in results["training"].items():
             cells = [f"{took:.1f}" for took in row["ms_per_step"].values()]
-            cells += [f"{row[ratio]:.3f}" for ratio in ("enriched_to_stock", "frozen_to_stock")]
+            cells += [f"{row[ratio]:.3f}" for ratio in ("frozen_to_stock", "frozen_to_plain", "generation_share")]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         found.append("\n".join(lines))
     if "memory" in results:

@@ -56,7 +56,7 @@ def test_peak_memory_is_that_of_the_work(benchmark) -> None:
     assert 100 <= benchmark_training.peak_megabytes(work) < 130
 
 
-@pytest.mark.parametrize("kind", ["enriched", "frozen", "stock_trainer"])
+@pytest.mark.parametrize("kind", ["enriched", "frozen", "stock_trainer", "plain_loop"])
 def test_steps_are_timed(benchmark, kind: str) -> None:
     from measure import training as benchmark_training
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset, UPConfig, UPTrainer
 from hf_universal_pretrain.models.build import build_config, build_model
@@ -23,6 +24,7 @@ from hf_universal_pretrain.models.tokenizers import build_tokenizer
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 NO_DROPOUT = "resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
+QUICKSTART = yaml.safe_load((Path(__file__).parents[1] / "configs" / "quickstart.yaml").read_text())
 
 
 # ---- Training ----
@@ -43,38 +45,73 @@ class StepTimer(TrainerCallback):
         self.step_seconds = (time.perf_counter() - self.began) / (state.global_step - 2)
 
 
-KINDS = ("enriched", "frozen", "stock_trainer")
+KINDS = ("enriched", "frozen", "stock_trainer", "plain_loop")
 
 
 def step_seconds(kind: str, overrides: str, length: int, batch: int, steps: int) -> float:
-    """Trains a GPT-2 for some steps: `enriched` and `frozen` (no round after the burn-in) with `UPTrainer`."""
+    """Trains a GPT-2 for some steps with the machines of the preset `warm_start`.
+
+    Args:
+        kind: `enriched` or `frozen` (no round after the burn-in) with `UPTrainer`; `stock_trainer` or `plain_loop` on
+            rows that are ready.
+        overrides: of the configuration of GPT-2.
+        length: symbols in a row.
+        batch: rows in a step.
+        steps: of which the first two are not timed.
+    """
     tokenizer, timer = build_tokenizer("byte"), StepTimer()
-    data = SyntheticUPConfig(context_length=length, **({"rows_per_round": 10**9} if kind == "frozen" else {}))
-    stream = SyntheticUPDataset(data, tokenizer)
+    once = {"rows_per_round": 10**9} if kind == "frozen" else {}
+    stream = SyntheticUPDataset(
+        SyntheticUPConfig.preset("warm_start", steps, batch, context_length=length, **once), tokenizer
+    )
+    model = build_model(build_config("gpt2", tokenizer, overrides), 0)
+    ready = stream.draw(batch * steps)[0] if kind in ("stock_trainer", "plain_loop") else None
+    if kind == "plain_loop":
+        return plain_loop(model, ready, batch)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         settings = {
             "output_dir": folder, "max_steps": steps, "per_device_train_batch_size": batch, "save_strategy": "no",
-            "logging_steps": 50, "disable_tqdm": True, "report_to": "none", "bf16": ON_GPU, "torch_compile": ON_GPU,
+            "logging_steps": 25, "disable_tqdm": True, "report_to": "none", "bf16": ON_GPU, "torch_compile": ON_GPU,
             "use_cpu": not ON_GPU,
         }  # fmt: skip
-        common = {"model": build_model(build_config("gpt2", tokenizer, overrides), 0), "callbacks": [timer]}
         if kind == "stock_trainer":
-            ready = [{"input_ids": row, "labels": row} for row in stream.draw(batch * steps)[0]]
+            rows = [{"input_ids": row, "labels": row} for row in ready]
             args = TrainingArguments(**settings)
-            trainer = Trainer(args=args, train_dataset=ready, data_collator=default_data_collator, **common)
+            trainer = Trainer(model, args, default_data_collator, rows, callbacks=[timer])
         else:
-            args = UPConfig(**settings)
-            trainer = UPTrainer(args=args, train_dataset=stream, processing_class=tokenizer, **common)
+            trainer = UPTrainer(
+                model, UPConfig(**settings), train_dataset=stream, processing_class=tokenizer, callbacks=[timer]
+            )
         trainer.train()
     return timer.step_seconds
 
 
+def plain_loop(model: PreTrainedModel, rows: torch.Tensor, batch: int) -> float:
+    """Seconds a step of the shortest loop that trains as the `Trainer` does: AdamW and clipped gradients."""
+    model, rows = model.to(DEVICE), rows.to(DEVICE)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    step = torch.compile(model) if ON_GPU else model
+    for number, tokens in enumerate(rows.split(batch)):
+        if number == 2:
+            if ON_GPU:
+                torch.cuda.synchronize()
+            began = time.perf_counter()
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=ON_GPU):
+            loss = step(input_ids=tokens, labels=tokens).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    if ON_GPU:
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / (number - 1)
+
+
 def training(repeats: int) -> dict[str, Any]:
     """Milliseconds a step of each trainer: the quickstart's model and one of 10M weights; on a GPU, GPT-2 small."""
-    small = f"n_layer=2,n_embd=128,n_head=4,n_inner=128,n_positions=256,{NO_DROPOUT}"
-    models = {
-        "quickstart": (small, 256, 8, 66),  # two rounds and the two steps that are not timed
-        "gpt2_10m": (f"n_layer=6,n_embd=384,n_head=6,n_positions=256,{NO_DROPOUT}", 256, 8, 34),
+    models = {  # at least two rounds and the two steps that are not timed
+        "quickstart": (QUICKSTART["config_overrides"], 256, QUICKSTART["per_device_train_batch_size"], 50),
+        "gpt2_10m": (f"n_layer=6,n_embd=384,n_head=6,n_positions=256,{NO_DROPOUT}", 256, 8, 66),
     }
     if ON_GPU:
         models = {"gpt2_small": (f"n_positions=1024,{NO_DROPOUT}", 1024, 32, 66)}
@@ -93,6 +130,7 @@ def training(repeats: int) -> dict[str, Any]:
             "ms_per_step": {kind: 1000 * median(lambda turn, k=kind: turn[k]) for kind in KINDS},
             "enriched_to_stock": median(lambda turn: turn["stock_trainer"] / turn["enriched"]),
             "frozen_to_stock": median(lambda turn: turn["stock_trainer"] / turn["frozen"]),
+            "frozen_to_plain": median(lambda turn: turn["plain_loop"] / turn["frozen"]),
             "generation_share": median(lambda turn: 1 - turn["frozen"] / turn["enriched"]),
         }  # fmt: skip
     return results
