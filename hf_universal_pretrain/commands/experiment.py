@@ -91,7 +91,9 @@ class ScriptArguments:
             try:
                 value = load_json(getattr(self, name))
             except ValueError as error:
-                raise ValueError(f"--{name} must be a mapping (YAML in a configuration, JSON on a command line): {error}") from error
+                raise ValueError(
+                    f"--{name} must be a mapping (YAML in a configuration, JSON on a command line): {error}"
+                ) from error
             if not isinstance(value, dict):
                 raise ValueError(f"--{name} must be a mapping, not {value!r}")
             mappings[name] = value

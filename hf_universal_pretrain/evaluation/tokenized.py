@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_universal_pretrain.evaluation.bits import spread
@@ -31,7 +32,8 @@ class TextTokens:
 
 def text_tokens(windows: Tensor, tokenizer: PreTrainedTokenizerBase) -> TextTokens:
     """Encodes the windows of a text, `(count, length)` uint8."""
-    encoded = encode_windows([window.numpy().tobytes() for window in windows], tokenizer)
+    told = tqdm(windows, "Tokens of a text", unit="window", delay=2, leave=False, disable=None)
+    encoded = encode_windows((window.numpy().tobytes() for window in told), tokenizer)
     length = windows.shape[1]
     ones = [torch.ones(len(e.ids), dtype=torch.float64) for e in encoded]
     counts = torch.stack([spread(one, e, length) for one, e in zip(ones, encoded, strict=True)])

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,7 +77,7 @@ def cut_point(text: bytes) -> int:
     return cut if cut > 0 else max(len(text.rstrip(_CONTINUATION)) - 1, 0) or len(text)
 
 
-def encode_windows(windows: Sequence[bytes], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
+def encode_windows(windows: Iterable[bytes], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
     """The tokens of each window of a text, and their places in it."""
     texts, of_bytes = token_bytes(tokenizer), tokens_of_bytes(tokenizer)
     return [_place(text, _encode(text, tokenizer, of_bytes), tokenizer, texts, bool(of_bytes)) for text in windows]

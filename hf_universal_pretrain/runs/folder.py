@@ -154,11 +154,15 @@ def _check_state(where: str, checkpoint: Path, marker: dict[str, Any]) -> None:
     if "trainer_state.json" not in marker["files"]:
         return
     try:
-        step = read_state(checkpoint / "trainer_state.json")["global_step"]
+        state = read_state(checkpoint / "trainer_state.json")
     except ValueError as error:
         raise ValueError(f"{where}: {error}: give another checkpoint, or another --output_dir") from error
-    if step != marker["step"]:
-        told = f"{checkpoint} is at step {step}, and its marker says {marker['step']}"
+    told = None
+    if state["global_step"] != marker["step"]:
+        told = f"{checkpoint} is at step {state['global_step']}, and its marker says {marker['step']}"
+    elif "train_batch_size" not in state:  # of a state, the only entry that the Trainer cannot do without
+        told = f"{checkpoint / 'trainer_state.json'} has no train_batch_size"
+    if told is not None:
         raise ValueError(f"{where}: {told}: give another checkpoint, or another --output_dir")
 
 

@@ -12,7 +12,8 @@ from hf_universal_pretrain.reading import load_json
 # what is calculated with, in a state and in the lines of its log
 _COUNTED = {
     "epoch", "global_step", "max_steps", "logging_steps", "save_steps", "num_train_epochs", "num_input_tokens_seen",
-    "total_flos", "loss", "seconds", "synthetic_tokens", "rounds", "bits_per_token", "train_runtime",
+    "train_batch_size", "total_flos", "loss", "seconds", "synthetic_tokens", "rounds", "bits_per_token",
+    "train_runtime",
 }  # fmt: skip
 
 

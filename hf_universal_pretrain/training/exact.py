@@ -28,6 +28,14 @@ from hf_universal_pretrain.training.refusals import check_optimizer
 logger = logging.getLogger(__name__)
 
 
+def _onto_the_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
+
+
+# transformers 5.17 has each of several processes load its optimizer onto `cpu:0`, a place that torch knows as `cpu`
+torch.serialization.register_package(11, lambda storage: None, _onto_the_cpu)
+
+
 class ExactTrainer(Trainer):
     """A `Trainer` whose checkpoints are complete or do not count (see `checkpoints`), and which goes on from one as if
     it had never been stopped; on a CPU, bit for bit.

@@ -125,7 +125,10 @@ def pretrain(model: PreTrainedModel, folder: str) -> tuple[dict[str, Any], UPTra
     for special in ("bos_token_id", "eos_token_id", "pad_token_id"):
         token = getattr(tokenizer, special)
         for config in (loaded.config.get_text_config(decoder=True), loaded.generation_config):
-            assert getattr(config, special) in ({token} if token is not None else {None, tokenizer.eos_token_id})
+            told = getattr(config, special)
+            expected = {token} if token is not None else {None, tokenizer.eos_token_id}
+            # transformers 5.17 has lists in generation configurations
+            assert {*(told if isinstance(told, list) else [told])} <= expected
     figures = {
         "class": type(model).__name__, "parameters": model.num_parameters(), "loss": round(losses[0], 4),
         "ln_vocabulary": round(ln_vocabulary, 4),

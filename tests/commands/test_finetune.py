@@ -1,6 +1,7 @@
 """Stage two: `finetune.py` with parts of a model, another tokenizer, Adam's moments, and an early stop."""
 
 import json
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,24 @@ def test_the_default_folder_of_a_pretraining_has_the_name_of_the_model(run_folde
     ):  # fmt: skip
         dataclasses = (pretrain.ScriptArguments, SyntheticUPConfig, UPConfig)
         assert parse_args(dataclasses, "", pretrain.defaults, [flag, model])[2].output_dir == folder
+
+
+def test_another_model_in_the_same_folder_is_no_finished_run(finetune, run_folder: Path, capsys) -> None:
+    """Also where it has the name of the one that was trained, as one that was made anew in place."""
+    same = ["--output_dir", "same", "--max_steps", "1"]
+    finetune(*same)
+    with pytest.raises(SystemExit, match="0"):
+        finetune(*same)
+    assert "is finished" in capsys.readouterr().out
+    model = load_model(str(run_folder / "run"))
+    with torch.no_grad():
+        model.lm_head.weight += 1
+    copied = run_folder / "copied"
+    shutil.copytree(run_folder / "run", copied, ignore=shutil.ignore_patterns("checkpoint-*"))
+    model.save_pretrained(copied)
+    with pytest.raises(SystemExit) as exited:
+        finetune("--model", "copied", *same)
+    assert exited.value.code == 2 and "starting_weights (was" in capsys.readouterr().err
 
 
 def test_another_tokenizer_of_another_size(finetune, run_folder: Path) -> None:

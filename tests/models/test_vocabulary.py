@@ -82,7 +82,8 @@ def test_ids_are_the_tokenizers_in_both_configurations(tmp_path: Path, small_dat
     loaded = type(model).from_pretrained(tmp_path / "out")
     for special in ("bos_token_id", "eos_token_id", "pad_token_id"):
         assert getattr(loaded.config, special) == getattr(tokenizer, special)
-        assert getattr(loaded.generation_config, special) == getattr(tokenizer, special)
+        told = getattr(loaded.generation_config, special)  # a list in transformers 5.17
+        assert (told[0] if isinstance(told, list) else told) == getattr(tokenizer, special)
 
 
 def test_a_broken_tokenizer_file_is_refused(tmp_path: Path) -> None:

@@ -213,6 +213,14 @@ def test_another_number_of_threads_is_told(make_trainer, tmp_path: Path) -> None
     assert changes({**now, "threads": 99}, now) == ([], [f"threads (was 99, now {now['threads']})"])
 
 
+@pytest.mark.parametrize(
+    "name", ["load_best_model_at_end", "metric_for_best_model", "greater_is_better", "train_sampling_strategy"]
+)
+def test_what_decides_rows_and_the_best_model_stays(name: str, make_trainer, tmp_path: Path) -> None:
+    now = make_trainer(tmp_path).settings
+    assert changes({**now, name: "another"}, now) == ([f"{name} (was another, now {now[name]})"], [])
+
+
 def test_the_batch_may_change_with_the_number_of_processes_only() -> None:
     smaller = {**SETTINGS, "per_device_train_batch_size": 2}
     assert changes(SETTINGS, smaller) == (["per_device_train_batch_size (was 4, now 2)"], [])

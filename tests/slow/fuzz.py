@@ -5,8 +5,9 @@
 Four targets in turn: YAML configurations; `synthetic_up_config.json` and `config.json` of a model's folder;
 `trainer_state.json` of a checkpoint (whose marker is made anew, so that its checksum says nothing) and of a run to be
 compared with. Each is run in this process up to the first training step, and beyond it for states. It must end with a
-status of 0, 1 or 2, without an exception, within `PATIENCE` seconds of computing, and this process must never need
-more than `MOST_MEMORY`. What does not is printed, made as small as hypothesis can, and the status is 1.
+status of 0, 1 or 2, without an exception, within `PATIENCE` seconds of computing, and with at most `MOST_MEMORY`. What
+does not is printed, made as small as hypothesis can, and the status is 1. Some examples at a time have a process of
+their own, forked from this one.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -37,6 +39,7 @@ from hf_universal_pretrain.runs.checkpoints import mark_complete, read_marker
 
 
 PATIENCE, MOST_MEMORY, EXAMPLES = 30, 2_000_000_000, 10
+MOST_WINDOWS = 10_000  # that are asked for: reading more takes the time that it takes
 TINY = {
     "model": "gpt2", "config_overrides": "n_layer=1,n_embd=16,n_head=2,n_positions=64", "context_length": 32,
     "source_batch": 8, "buffer_size": 32, "hidden_size": 16, "burn_in_rounds": 1, "per_device_train_batch_size": 4,
@@ -198,7 +201,14 @@ def make_targets(work: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable
     yaml_of = st.fixed_dictionaries({}, optional=dict.fromkeys(FLAGS, ANY)).flatmap(
         lambda _: st.dictionaries(st.sampled_from(FLAGS), st.one_of(NUMBERS, WORDS, ANY), min_size=1, max_size=3)
     )
-    documents = yaml_of.map(lambda content: yaml.safe_dump({**TINY, **content}, allow_unicode=True).encode())
+
+    def document(content: dict[str, Any]) -> bytes:
+        windows = content.get("eval_windows", 0)
+        if isinstance(windows, (int, float)) and windows > MOST_WINDOWS:
+            content = {**content, "eval_windows": MOST_WINDOWS}
+        return yaml.safe_dump({**TINY, **content}, allow_unicode=True).encode()
+
+    documents = yaml_of.map(document)
     rest = ["--max_steps", "1", "--eval_windows", "2"]
     return {
         "configuration": (st.one_of(documents, documents, text_of(TINY)), configuration),
@@ -234,26 +244,44 @@ def fault(strategy: st.SearchStrategy[Any], act: Callable[[Any], None], number: 
     return None
 
 
+def in_a_process(strategy: st.SearchStrategy[Any], act: Callable[[Any], None], number: int) -> tuple[str, float]:
+    """As `fault`, in a process of its own: what goes wrong, or nothing; and the gigabytes that it took."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        told = fault(strategy, act, number) or ""
+        with os.fdopen(write, "w") as answer:
+            json.dump([told, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6], answer)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        text = answer.read()
+    _, status = os.waitpid(child, 0)
+    return tuple(json.loads(text)) if text else (f"its process ended with status {status}", 0.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="one of the targets")
     asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # threads would not survive a fork
+    torch.set_num_threads(1)
     work = Path(tempfile.mkdtemp(prefix="fuzz-"))
     os.chdir(work)
     targets = {name: it for name, it in make_targets(work).items() if asked.only in (None, name)}
-    number, tried, failed = asked.seed, dict.fromkeys(targets, 0), 0
+    number, tried, failed, peak = asked.seed, dict.fromkeys(targets, 0), 0, 0.0
     end = time.monotonic() + asked.seconds
     while time.monotonic() < end and failed < 20:
         for name, (strategy, act) in targets.items():
             number += 1
             tried[name] += EXAMPLES
-            told = fault(strategy, act, number)
-            if told is not None:
+            told, took = in_a_process(strategy, act, number)
+            peak = max(peak, took)
+            if told:
                 failed += 1
                 print(f"FAILED {name} (seed {number}): {told}", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"{tried}: {failed} failed; at most {peak:.2f} GB")
     shutil.rmtree(work, ignore_errors=True)
     raise SystemExit(bool(failed))
