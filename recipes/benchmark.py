@@ -1,9 +1,9 @@
 """Measures speed and memory, each figure beside what a user would otherwise run, in the same run.
 
     python recipes/benchmark.py --json out/benchmark.json
-    python recipes/benchmark.py --json out/benchmark.json --parts generation training
+    python recipes/benchmark.py --json out/benchmark.json --parts families training
 
-Parts: `generation` (symbols a second of every machine family; LSTMs beside a token-by-token loop over
+Parts: `families` (symbols a second of every machine family), `lstm` (LSTMs beside a token-by-token loop over
 `torch.nn.LSTM` and, if x-transformers is installed (`pip install hf_universal_pretrain[bench]`), beside its
 generator), `training` (`UPTrainer` with and without enrichment beside a stock `Trainer` and a plain loop on ready
 tensors), `memory`, and `scaling` (time of a round against rows, length, machines, alphabet and width; drawn beside
@@ -37,7 +37,7 @@ from hf_universal_pretrain.machines.recurrent import RecurrentFamily, RecurrentM
 from hf_universal_pretrain.stream.families import build_family
 
 
-PARTS = ("generation", "training", "memory", "scaling")
+PARTS = ("families", "lstm", "training", "memory", "scaling")
 PAPER = RecurrentFamily(num_layers=4, hidden_size=128, machines_per_round=1)
 
 
@@ -217,19 +217,20 @@ def scaling(script: ScriptArguments) -> dict[str, dict[str, dict[int, float]]]:
 def tables(results: dict[str, Any]) -> list[str]:
     """What was measured, as Markdown."""
     found = []
-    if "generation" in results:
+    if "lstm" in results:
         lines = ["| LSTMs | rows | machines | symbols/s | plain loop | ratio |", "|---|---|---|---|---|---|"]
-        for row in results["generation"]["lstm"]:
+        for row in results["lstm"]["beside_loops"]:
             size = f"{row['layers']} x {row['hidden']} | {row['rows']:,} | {row['machines']}"
             beside = f"{row['plain_loop_symbols_per_second']:,.0f} | {row['ratio']:.2f}" if "ratio" in row else "- | -"
             lines.append(f"| {size} | {row['ours_symbols_per_second']:,.0f} | {beside} |")
-        theirs = results["generation"]["x_transformers"]
+        theirs = results["lstm"]["beside_x_transformers"]
         if "ratio" in theirs:
             cells = [f"{theirs[name + '_symbols_per_second']:,.0f}" for name in ("ours", "x_transformers")]
             lines.append(f"| 1 x 128, x-transformers {theirs['version']} | 256 | 1 | {' | '.join(cells)} |")
             lines[-1] += f" {theirs['ratio']:.2f} |"
         found.append("\n".join(lines))
-        rates = results["generation"]["families_symbols_per_second"]
+    if "families" in results:
+        rates = results["families"]
         lines = ["| family | symbols/s |", "|---|---|", *(f"| {name} | {rate:,.0f} |" for name, rate in rates.items())]
         found.append("\n".join(lines))
     if "training" in results:
@@ -269,9 +270,9 @@ def main() -> None:
         "device": device_name(), "threads": torch.get_num_threads(), "versions": versions,
     }  # fmt: skip
     work: dict[str, Callable[[], Any]] = {
-        "generation": lambda: {
-            "lstm": lstm_beside_loops(script), "x_transformers": lstm_beside_x_transformers(script),
-            "families_symbols_per_second": families(script),
+        "families": lambda: families(script),
+        "lstm": lambda: {
+            "beside_loops": lstm_beside_loops(script), "beside_x_transformers": lstm_beside_x_transformers(script),
         },
         "training": lambda: training(script.repeats),
         "memory": lambda: memory(script.context_length),

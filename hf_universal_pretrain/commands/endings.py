@@ -168,7 +168,8 @@ def train_and_finish(trainer: BitsTrainer, resume: str | None) -> None:
     does not hold all of the model's weights is wrong use, status 2.
     """
     stop = StopOnSignal()
-    trainer.add_callback(ThreadsCallback(trainer, trainer.context_length))
+    # first of all: the rounds that fill the buffer take as many threads as the steps
+    trainer.callback_handler.callbacks.insert(0, ThreadsCallback(trainer, trainer.context_length))
     trainer.add_callback(stop)
     try:
         with _bar_closed(trainer):

@@ -52,9 +52,13 @@ class ScriptArguments:
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:
-    """Where this command differs from its dataclasses: a row is written once, for it is paid for each time."""
+    """Where this command differs from its dataclasses: a row is written once, for it is paid for each time, and rounds
+    are larger, which is twice as fast. A round comes when as many rows were taken as it writes."""
     output = {"output": f"out/{asked.push_to_hub.split('/')[-1]}"} if asked.push_to_hub else {}
-    return {"sampling": "without_replacement", **output}
+    large = {"source_batch": 1024, "rows_per_round": 1024, "burn_in_rounds": 6, "num_resets": 16}
+    given = asked.given & {*large, "buffer_size"}
+    rounds = {"rows_per_round": asked.source_batch} if given else large
+    return {"sampling": "without_replacement", **rounds, **output}
 
 
 def main() -> None:

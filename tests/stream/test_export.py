@@ -281,7 +281,7 @@ def test_rows_are_written_once_unless_asked_for_and_the_card_says_so(
 ) -> None:
     """16 rows a round are generated, none of them constant, and 2 are noise."""
     small = ["--context_length", "32", "--buffer_size", "64", "--machines", "markov", "--source_batch", "16"]
-    small += ["--rows_per_round", "16", "--num_resets", "2", "--burn_in_rounds", "8", "--output", str(tmp_path)]
+    small += ["--num_resets", "2", "--burn_in_rounds", "8", "--output", str(tmp_path)]
     _, config = parse_args((export.ScriptArguments, SyntheticUPConfig), "", export.defaults, once([*small, *flags]))
     drawn = torch.cat([tokens for tokens, _ in draw_rows(SyntheticUPDataset(config, tokenizer, rank=0), 512)])
     kept = [tuple(row) for row in drawn.tolist() if len(set(row)) > 1]

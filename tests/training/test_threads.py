@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hf_universal_pretrain import limits
+from hf_universal_pretrain.commands.endings import train_and_finish
 from hf_universal_pretrain.training import threads
 from hf_universal_pretrain.training.threads import ThreadsCallback, fastest, given, threads_of
 
@@ -57,6 +58,18 @@ def test_the_number_is_in_the_log_and_a_run_goes_on_with_it(free, make_trainer, 
     again.add_callback(ThreadsCallback(again, 32))
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert torch.get_num_threads() == 2 and threads_of(again.state.log_history) == 2
+
+
+def test_it_is_chosen_before_the_buffer_is_filled(free, make_trainer, tmp_path: Path, monkeypatch) -> None:
+    """Two threads beside other work take some ten times as long for that, too."""
+    rounds: list[int] = []
+    monkeypatch.setattr(threads, "fastest", lambda seconds: 1)
+    monkeypatch.setattr(
+        ThreadsCallback, "measure", lambda self, rows: rounds.append(self.trainer.train_dataset.rounds) or {1: 0.1}
+    )
+    trainer = make_trainer(tmp_path, max_steps=1)
+    train_and_finish(trainer, None)
+    assert rounds == [0] and trainer.train_dataset.rounds > 0
 
 
 def test_steps_that_are_three_times_as_slow_are_looked_into(free, make_trainer, tmp_path: Path, monkeypatch) -> None:
