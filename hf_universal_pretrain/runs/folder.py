@@ -160,7 +160,7 @@ def _check_state(where: str, checkpoint: Path, marker: dict[str, Any]) -> None:
     told = None
     if state["global_step"] != marker["step"]:
         told = f"{checkpoint} is at step {state['global_step']}, and its marker says {marker['step']}"
-    elif "train_batch_size" not in state:  # of a state, the only entry that the Trainer cannot do without
+    elif state.get("train_batch_size") is None:  # of a state, the only entry that the Trainer cannot do without
         told = f"{checkpoint / 'trainer_state.json'} has no train_batch_size"
     if told is not None:
         raise ValueError(f"{where}: {told}: give another checkpoint, or another --output_dir")

@@ -1,7 +1,8 @@
 """Reading the log of a run: its history, wall time, and the synthetic tokens it has seen."""
 
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from transformers import TrainerState
 
@@ -12,8 +13,7 @@ from hf_universal_pretrain.reading import load_json
 # what is calculated with, in a state and in the lines of its log
 _COUNTED = {
     "epoch", "global_step", "max_steps", "logging_steps", "save_steps", "num_train_epochs", "num_input_tokens_seen",
-    "train_batch_size", "total_flos", "loss", "seconds", "synthetic_tokens", "rounds", "bits_per_token",
-    "train_runtime",
+    "total_flos", "loss", "seconds", "synthetic_tokens", "rounds", "bits_per_token", "train_runtime",
 }  # fmt: skip
 
 
@@ -33,10 +33,21 @@ def read_state(path: Path) -> dict[str, Any]:
             raise ValueError("its log is no list")
         for entry in (state, *history):
             _check_numbers(entry)
+        _check_types(state)
         TrainerState.load_from_json(str(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not the state of a run ({first_line(error)})") from error
     return dict(state)
+
+
+def _check_types(state: dict[str, Any]) -> None:
+    """Refuses a word, a list or a mapping where a state has none, by what `TrainerState` declares."""
+    for name, hint in get_type_hints(TrainerState).items():
+        kinds = {*get_args(hint)} or {hint}
+        if name in state and kinds <= {int, float, bool, str, NoneType}:
+            kinds |= {int, float} if kinds & {int, float} else set()
+            if type(state[name]) not in kinds:
+                raise ValueError(f"its {name} is {str(state[name])[:40]!r}")
 
 
 def _check_numbers(entry: dict[str, Any]) -> None:

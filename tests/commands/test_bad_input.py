@@ -265,6 +265,8 @@ GO_ON = {
     "a state that counts with nothing": (["--output_dir", "going_state_nothing"], 2, "(its total_flos is 'None')"),
     "a state whose log is of words": (["--output_dir", "going_state_log"], 2, "(its loss is 'much')"),
     "a state that does not know its batch": (["--output_dir", "going_state_batch"], 2, "has no train_batch_size"),
+    "a state whose best checkpoint is a list": (["--output_dir", "going_state_best"], 2,
+                                                "(its best_model_checkpoint is '[]')"),
     "a state whose log is none": (["--output_dir", "going_state_text"], 2, "(its log is no list)"),
     "a state that is not the checkpoint's": (["--output_dir", "going_state_zeros"], 2,
                                              "is at step 0, and its marker says 4"),
@@ -450,6 +452,7 @@ def _make_runs(folder: Path) -> None:
         "text": {"global_step": 4, "log_history": ""},
         "log": {"global_step": 4, "log_history": [{"step": 4, "loss": "much"}]},
         "batch": {"global_step": 4, "log_history": []},
+        "best": {"global_step": 4, "log_history": [], "best_model_checkpoint": []},
     }.items():  # fmt: skip
         checkpoint = folder / f"going_state_{name}" / "checkpoint-4"
         shutil.copytree(folder / "going", checkpoint.parent)
