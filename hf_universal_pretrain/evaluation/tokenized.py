@@ -32,8 +32,8 @@ class TextTokens:
 
 def text_tokens(windows: Tensor, tokenizer: PreTrainedTokenizerBase) -> TextTokens:
     """Encodes the windows of a text, `(count, length)` uint8."""
-    told = tqdm(windows, "Tokens of a text", unit="window", delay=2, leave=False, disable=None)
-    encoded = encode_windows((window.numpy().tobytes() for window in told), tokenizer)
+    shown = tqdm(windows, "Tokens of a text", unit="window", delay=2, leave=False, disable=None)
+    encoded = encode_windows((window.numpy().tobytes() for window in shown), tokenizer)
     length = windows.shape[1]
     ones = [torch.ones(len(e.ids), dtype=torch.float64) for e in encoded]
     counts = torch.stack([spread(one, e, length) for one, e in zip(ones, encoded, strict=True)])

@@ -155,15 +155,12 @@ def _check_state(where: str, checkpoint: Path, marker: dict[str, Any]) -> None:
         return
     try:
         state = read_state(checkpoint / "trainer_state.json")
+        if state["global_step"] != marker["step"]:
+            raise ValueError(f"{checkpoint} is at step {state['global_step']}, and its marker says {marker['step']}")
+        if state.get("train_batch_size") is None:  # of a state, the only entry that the Trainer cannot do without
+            raise ValueError(f"{checkpoint / 'trainer_state.json'} has no train_batch_size")
     except ValueError as error:
         raise ValueError(f"{where}: {error}: give another checkpoint, or another --output_dir") from error
-    told = None
-    if state["global_step"] != marker["step"]:
-        told = f"{checkpoint} is at step {state['global_step']}, and its marker says {marker['step']}"
-    elif state.get("train_batch_size") is None:  # of a state, the only entry that the Trainer cannot do without
-        told = f"{checkpoint / 'trainer_state.json'} has no train_batch_size"
-    if told is not None:
-        raise ValueError(f"{where}: {told}: give another checkpoint, or another --output_dir")
 
 
 def _refuse_another_run(folder: Path) -> None:

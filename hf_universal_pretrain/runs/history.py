@@ -10,10 +10,10 @@ from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.reading import load_json
 
 
-# what is calculated with, in a state and in the lines of its log
+# what is calculated with, in the lines of a log
 _COUNTED = {
-    "epoch", "global_step", "max_steps", "logging_steps", "save_steps", "num_train_epochs", "num_input_tokens_seen",
-    "total_flos", "loss", "seconds", "synthetic_tokens", "rounds", "bits_per_token", "train_runtime",
+    "epoch", "num_input_tokens_seen", "total_flos", "loss", "seconds", "synthetic_tokens", "rounds", "bits_per_token",
+    "train_runtime",
 }  # fmt: skip
 
 
@@ -31,9 +31,9 @@ def read_state(path: Path) -> dict[str, Any]:
             raise ValueError("its steps are no whole numbers")
         if not isinstance(history, list):
             raise ValueError("its log is no list")
-        for entry in (state, *history):
-            _check_numbers(entry)
         _check_types(state)
+        for entry in history:
+            _check_numbers(entry)
         TrainerState.load_from_json(str(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not the state of a run ({first_line(error)})") from error
@@ -51,7 +51,7 @@ def _check_types(state: dict[str, Any]) -> None:
 
 
 def _check_numbers(entry: dict[str, Any]) -> None:
-    """Refuses what is calculated with and is no number, in a state or a line of its log."""
+    """Refuses what is calculated with and is no number, in a line of a log."""
     for name, value in entry.items():
         counted = name in _COUNTED or name.endswith(("_bits_per_byte", "_bits"))
         if counted and (isinstance(value, bool) or not isinstance(value, (int, float))):

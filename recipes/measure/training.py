@@ -109,7 +109,7 @@ def plain_loop(model: PreTrainedModel, rows: torch.Tensor, batch: int) -> float:
 
 def training(repeats: int) -> dict[str, Any]:
     """Milliseconds a step of each trainer: the quickstart's model and one of 10M weights; on a GPU, GPT-2 small."""
-    models = {  # at least two rounds and the two steps that are not timed
+    models = {  # at least a round and the two steps that are not timed
         "quickstart": (QUICKSTART["config_overrides"], 256, QUICKSTART["per_device_train_batch_size"], 50),
         "gpt2_10m": (f"n_layer=6,n_embd=384,n_head=6,n_positions=256,{NO_DROPOUT}", 256, 8, 34),
     }

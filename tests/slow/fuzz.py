@@ -203,7 +203,6 @@ def make_targets(work: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable
     yaml_of = st.fixed_dictionaries({}, optional=dict.fromkeys(FLAGS, ANY)).flatmap(
         lambda _: st.dictionaries(st.sampled_from(FLAGS), st.one_of(NUMBERS, WORDS, ANY), min_size=1, max_size=3)
     )
-
     documents = yaml_of.map(lambda content: yaml.safe_dump({**TINY, **content}, allow_unicode=True).encode())
     rest = ["--max_steps", "1", "--eval_windows", "2"]
     return {

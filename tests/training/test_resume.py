@@ -103,3 +103,10 @@ def test_a_refused_run_is_one_line_and_status_2(make_trainer, make_model, tmp_pa
     line = capsys.readouterr().err.strip()
     assert exited.value.code == 2 and len(line.splitlines()) == 1 and "checkpoint-3" in line
     assert json.loads((tmp_path / "a" / "_run.json").read_text()) == before
+
+
+def test_tensors_are_loaded_onto_the_cpu_of_a_process(tmp_path: Path) -> None:
+    """Which accelerate calls `cpu:0` where there are several; transformers 5.17 passes that on to torch."""
+    torch.save({"moments": torch.ones(2)}, tmp_path / "optimizer.pt")
+    loaded = torch.load(tmp_path / "optimizer.pt", map_location=torch.device("cpu:0"), weights_only=True)
+    assert torch.equal(loaded["moments"], torch.ones(2))
