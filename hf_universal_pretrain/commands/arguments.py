@@ -58,6 +58,7 @@ def parse_args(
         required = _waive_required(parser) if looked_at.help else []
         asked = parser.parse_known_args(words)[0]
         _check_json(asked)
+        _check_64_bits(asked)
         asked.given = {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
         parser.set_defaults(**defaults(asked) | emptied)
         if looked_at.help:
@@ -147,6 +148,13 @@ def _check_json(asked: Namespace) -> None:
                 load_json(value)
             except ValueError as error:
                 raise ValueError(f"--{name}: {value} is no JSON ({error})") from error
+
+
+def _check_64_bits(asked: Namespace) -> None:
+    """Python's whole numbers have no end; those that torch takes and what is worked out in floats do."""
+    for name, value in vars(asked).items():
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError(f"--{name}: a number of more than 64 bits: make it smaller")
 
 
 def _flags_from_yaml(path: Path, parser: ArgumentParser) -> tuple[list[str], dict[str, list[Any]]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from hf_universal_pretrain.limits import check_memory
 from hf_universal_pretrain.models.tokenizers import token_bytes, tokens_of_bytes
 from hf_universal_pretrain.stream.config import SyntheticUPConfig
 
@@ -43,6 +44,7 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
 # of a model's configuration: where it came from, and what the Trainer changes
+_BYTES_OF_A_ROW = 1_000  # at the least: a dictionary of tensors, before rows are stacked
 _NOT_OF_THE_MODEL = {"_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"}
 
 
@@ -72,6 +74,9 @@ def check_arguments(args: TrainingArguments) -> None:
     """
     for name in (*BATCH, "per_device_eval_batch_size"):
         at_least(1, name, getattr(args, name))
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    what = "--per_device_train_batch_size x --gradient_accumulation_steps: the rows of a step"
+    check_memory(rows * _BYTES_OF_A_ROW, what, "make them smaller")
     for name in (*NOT_NEGATIVE, *BELOW_ONE):
         value, most = getattr(args, name), 1.0 if name in BELOW_ONE else math.inf
         if value is not None and not 0 <= value < most:

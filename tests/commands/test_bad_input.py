@@ -72,6 +72,8 @@ PRETRAIN = {
     "odd resets": (["--num_resets", "3"], "num_resets must be even"),
     "negative size": (["--hidden_size", "-4"], "hidden_size must be at least 1"),
     "negative seed": (["--stream_seed", "-1"], "stream_seed must be at least 0"),
+    "more than 64 bits": (["--max_steps", "1" + 400 * "0"], "--max_steps: a number of more than 64 bits"),
+    "batch of a lifetime": (["--per_device_train_batch_size", "1000000000000"], "the rows of a step takes"),
     "one gain": (["--gain_range", "3"], "gain_range must be two finite numbers"),
     "gains the wrong way round": (["--gain_range", "5", "3"], "gain_range must be two finite numbers"),
     "infinite gain": (["--gain_range", "5", "inf"], "gain_range must be two finite numbers"),

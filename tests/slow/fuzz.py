@@ -5,7 +5,8 @@
 Four targets in turn: YAML configurations; `synthetic_up_config.json` and `config.json` of a model's folder;
 `trainer_state.json` of a checkpoint (whose marker is made anew, so that its checksum says nothing) and of a run to be
 compared with. Each is run in this process up to the first training step, and beyond it for states. It must end with a
-status of 0, 1 or 2, without an exception, within `PATIENCE` seconds of computing, and with at most `MOST_MEMORY`. What
+status of 0, 1 or 2, without an exception, within `PATIENCE` seconds of computing, and with at most `MOST_MEMORY`, on
+what they take for a machine of `MACHINE` bytes: a model larger than that is to be refused before it is made. What
 does not is printed, made as small as hypothesis can, and the status is 1. Some examples at a time have a process of
 their own, forked from this one.
 """
@@ -34,12 +35,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING
 
-from hf_universal_pretrain import SyntheticUPConfig, UPConfig
+from hf_universal_pretrain import SyntheticUPConfig, UPConfig, limits
 from hf_universal_pretrain.commands import finetune, pretrain
 from hf_universal_pretrain.runs.checkpoints import mark_complete, read_marker
 
 
 PATIENCE, MOST_MEMORY, EXAMPLES = 30, 2_000_000_000, 10
+MACHINE = 1_000_000_000  # bytes that commands are told there are; the libraries take the rest
 MOST_WINDOWS = 10_000  # that are asked for: reading more takes the time that it takes
 TINY = {
     "model": "gpt2", "config_overrides": "n_layer=1,n_embd=16,n_head=2,n_positions=64", "context_length": 32,
@@ -263,6 +265,7 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # threads would not survive a fork
     torch.set_num_threads(1)
+    limits.memory = lambda device="cpu": MACHINE
     work = Path(tempfile.mkdtemp(prefix="fuzz-"))
     os.chdir(work)
     targets = {name: it for name, it in make_targets(work).items() if asked.only in (None, name)}

@@ -106,6 +106,14 @@ def test_numbers_are_numbers(name: str, tmp_path: Path) -> None:
             check_arguments(args)
 
 
+@pytest.mark.parametrize("name", ["per_device_train_batch_size", "gradient_accumulation_steps"])
+def test_more_rows_than_memory_holds_are_refused(name: str, tmp_path: Path) -> None:
+    args = UPConfig(str(tmp_path), use_cpu=True)
+    setattr(args, name, 10**12)
+    with pytest.raises(ValueError, match=f"--.*{name}.*: the rows of a step takes .* GB of memory"):
+        check_arguments(args)
+
+
 @pytest.mark.parametrize("theirs, ours, message", [
     ("adafactor", "adamw_torch", "is not of Adam or AdamW"), ("sgd", "adamw_torch", "is not of Adam"),
     ("adamw_torch", "adafactor", "not with Adafactor"),
