@@ -21,7 +21,11 @@ def test_reads_plain_and_packed_text(tmp_path: Path) -> None:
     assert read_text(str(plain), "--x") == read_text(str(packed), "--x") == "grüße".encode()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", gzip.compress(b"abc")[:-6], BROKEN])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"\xff\xfe\x00", gzip.compress(b"abc")[:-6], BROKEN],
+    ids=["no file", "empty", "no UTF-8", "cut-off gzip", "broken gzip"],
+)
 def test_what_is_no_text_is_refused_by_name(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / ("a.gz" if content and content[:2] == b"\x1f\x8b" else "a.txt")
     if content is not None:

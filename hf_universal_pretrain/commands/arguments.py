@@ -69,6 +69,9 @@ def parse_args(
         except OverflowError as error:
             endless = [name for name, value in vars(asked).items() if isinstance(value, float) and math.isinf(value)]
             raise ValueError(f"--{', --'.join(endless)} must be finite ({error})") from error
+        except OSError as error:  # flags of transformers that take JSON, or the name of a file that holds it
+            named = [name for name, value in vars(asked).items() if value == error.filename]
+            raise ValueError(f"--{', --'.join(named)}: cannot read {error.filename} ({error.strerror})") from error
     return tuple(parsed)
 
 

@@ -56,8 +56,27 @@ def _check_numbers(entry: dict[str, Any]) -> None:
         counted = name in _COUNTED or name.endswith(("_bits_per_byte", "_bits"))
         if counted and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ValueError(f"its {name} is {str(value)[:40]!r}")
-    if not isinstance(entry.get("figures", {}), dict):
-        raise ValueError("its figures are no mapping")
+    _check_figures(entry.get("figures", {}))
+
+
+def _check_figures(figures: dict[str, Any]) -> None:
+    """Refuses figures of an evaluation that tables and cards could not show."""
+    texts, probes, reach = (figures.get(kind) or {} for kind in ("texts", "probes", "reach"))
+    for part in (part for text in texts.values() for part in text.values()):
+        _check_values(part, or_none=("bits_per_byte", "ci95"))
+    for probe in probes.values():
+        _check_values({"bits_saved": None, **probe}, ("accuracy",), ("bits_per_symbol", "ci95", "bits_saved"))
+    if reach:
+        _check_values(reach, ("full", "gain", "ci95"))
+        _check_values(reach["bits"], tuple(reach["bits"]))
+
+
+def _check_values(figures: dict[str, Any], numbers: tuple[str, ...] = (), or_none: tuple[str, ...] = ()) -> None:
+    """Refuses what is no number, or none where there may be none: a single window has no interval."""
+    for name in (*numbers, *or_none):
+        value = figures[name]
+        if not isinstance(value, (int, float)) and not (value is None and name in or_none):
+            raise ValueError(f"the {name} of its figures is {str(value)[:40]!r}")
 
 
 def read_history(run: str | Path) -> list[dict[str, Any]]:

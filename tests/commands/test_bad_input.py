@@ -61,6 +61,7 @@ PRETRAIN = {
     "unknown schedule": (["--lr_scheduler_type", "cosin"], "--lr_scheduler_type"),
     "unknown optimizer": (["--optim", "adamm"], "--optim"),
     "unknown tracker": (["--report_to", "paper"], "paper"),
+    "settings in a file that is not there": (["--accelerator_config", "0"], "--accelerator_config: cannot read 0"),
     "schedule's settings are no JSON": (["--lr_scheduler_kwargs", "{min_lr"], "lr_scheduler_kwargs"),
     "context too long": (["--context_length", "65"], "--context_length: 65 is more than the 64 positions"),
     "context too short": (["--context_length", "1"], "context_length must be at least 2"),
@@ -269,6 +270,9 @@ GO_ON = {
     "a state that does not know its batch": (["--output_dir", "going_state_batch"], 2, "has no train_batch_size"),
     "a state whose best checkpoint is a list": (["--output_dir", "going_state_best"], 2,
                                                 "(its best_model_checkpoint is '[]')"),
+    "a state whose figures lack a number": (["--output_dir", "going_state_figures"], 2, "of a run (KeyError: 'gain')"),
+    "a state whose figures are words": (["--output_dir", "going_state_bits"], 2,
+                                        "(the bits_per_byte of its figures is 'few')"),
     "a state whose log is none": (["--output_dir", "going_state_text"], 2, "(its log is no list)"),
     "a state that is not the checkpoint's": (["--output_dir", "going_state_zeros"], 2,
                                              "is at step 0, and its marker says 4"),
@@ -454,6 +458,9 @@ def _make_runs(folder: Path) -> None:
         "text": {"global_step": 4, "log_history": ""},
         "log": {"global_step": 4, "log_history": [{"step": 4, "loss": "much"}]},
         "batch": {"global_step": 4, "log_history": []},
+        "figures": {"global_step": 4, "log_history": [{"step": 4, "figures": {"reach": {"full": 1.0}}}]},
+        "bits": {"global_step": 4, "log_history": [
+            {"step": 4, "figures": {"texts": {"english": {"whole": {"bits_per_byte": "few", "ci95": None}}}}}]},
         "best": {"global_step": 4, "log_history": [], "best_model_checkpoint": []},
     }.items():  # fmt: skip
         checkpoint = folder / f"going_state_{name}" / "checkpoint-4"

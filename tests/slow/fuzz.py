@@ -29,6 +29,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported: a name that is drawn is of no repository
+
 import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
