@@ -141,10 +141,11 @@ class Export:
                     bar.update(there + counter.value - bar.n)
                     peak = max([peak, *(future.result() for future in done)])
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for future in pending:
+                    future.cancel()
                 for worker in active_children():  # who would first write their shards to the end
                     worker.terminate()
-                raise
+                raise  # and the pool is waited for: what it leaves to the interpreter's end may fail there
         return {
             "rows": sum(missing.values()),
             "seconds": time.perf_counter() - began,

@@ -172,7 +172,7 @@ PRETRAIN = {
                                  "--model: a model of"),
     "folder nested too deep": (["--model", "config_nested"], "--model: no model at 'config_nested'"),
     "buffer larger than memory": (["--buffer_size", "2000000000000"], "the buffer takes"),
-    "buffer of a number that is none": (["--buffer_size", "1" + "0" * 400], "buffer_size is larger than 1e+13"),
+    "buffer of a number that is none": (["--buffer_size", "1" + "0" * 15], "buffer_size is larger than 1e+13"),
     "round larger than memory": (["--buffer_size", "20000000000", "--source_batch", "20000000000"], "takes"),
     "machines larger than memory": (["--machines", "lstm", "--hidden_size", "10000000"], "the machines of lstm take"),
     "machines of too many layers": (["--machines", "lstm", "--num_layers", "1000000000"], "the machines of lstm take"),

@@ -108,7 +108,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     number.write_text("0")
     command = [sys.executable, "-c", COUNT, str(tmp_path / "locked" / LOCK_FILE), str(number)]
     processes = [subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    ended = [(process.communicate(timeout=100)[1], process.returncode) for process in processes]
+    ended = [(process.communicate(timeout=250)[1], process.returncode) for process in processes]
     assert ended == [("", 0)] * 4
     assert number.read_text() == "160" and not (tmp_path / "locked" / LOCK_FILE).exists()
 
@@ -128,7 +128,7 @@ def test_a_run_is_alone_in_its_folder_and_a_killed_one_goes_on_at_once(tmp_path:
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: newest_complete(tmp_path / "out"), first)
     started = json.loads((tmp_path / "out" / "_run.json").read_text())
-    second = subprocess.run([*command, "--seed", "1"], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    second = subprocess.run([*command, "--seed", "1"], cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert second.returncode == 1 and second.stdout == ""
     assert second.stderr == (
         f"pretrain.py: error: --output_dir: another process ({first.pid} on {socket.gethostname()}) is writing to "
@@ -141,7 +141,7 @@ def test_a_run_is_alone_in_its_folder_and_a_killed_one_goes_on_at_once(tmp_path:
     again = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: checkpoints(tmp_path / "out")[0].name > reached, again)
     again.send_signal(signal.SIGTERM)
-    told = again.communicate(timeout=60)[1]
+    told = again.communicate(timeout=250)[1]
     assert again.returncode == 143 and "Going on from out/checkpoint-" in told
     assert not (tmp_path / "out" / LOCK_FILE).exists()
 
