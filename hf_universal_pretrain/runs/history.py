@@ -1,5 +1,6 @@
 """Reading the log of a run: its history, wall time, and the synthetic tokens it has seen."""
 
+import math
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -10,11 +11,12 @@ from hf_universal_pretrain.errors import first_line
 from hf_universal_pretrain.reading import load_json
 
 
-# what is calculated with, in the lines of a log
+# what is calculated with, in the lines of a log: what is counted, and what may be infinite where a run diverged
 _COUNTED = {
-    "epoch", "num_input_tokens_seen", "total_flos", "loss", "seconds", "synthetic_tokens", "rounds", "bits_per_token",
-    "train_runtime",
+    "step", "epoch", "num_input_tokens_seen", "total_flos", "seconds", "synthetic_tokens", "rounds", "threads",
+    "generation_share", "train_runtime",
 }  # fmt: skip
+_MEASURED = ("loss", "bits_per_token", "_bits_per_byte", "_bits_per_symbol", "_bits")
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -46,15 +48,24 @@ def _check_types(state: dict[str, Any]) -> None:
         kinds = {*get_args(hint)} or {hint}
         if name in state and kinds <= {int, float, bool, str, NoneType}:
             kinds |= {int, float} if kinds & {int, float} else set()
-            if type(state[name]) not in kinds:
+            if type(state[name]) not in kinds or not _fits(state[name]):
                 raise ValueError(f"its {name} is {str(state[name])[:40]!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _fits(value)
+
+
+def _fits(value: object) -> bool:
+    """Whether a whole number has at most 64 bits: JSON's have no end."""
+    return not isinstance(value, int) or abs(value) < 2**63
 
 
 def _check_numbers(entry: dict[str, Any]) -> None:
     """Refuses what is calculated with and is no number, in a line of a log."""
     for name, value in entry.items():
-        counted = name in _COUNTED or name.endswith(("_bits_per_byte", "_bits"))
-        if counted and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        wrong = not _is_number(value) or (name in _COUNTED and not math.isfinite(value))
+        if wrong and (name in _COUNTED or name.endswith(_MEASURED)):
             raise ValueError(f"its {name} is {str(value)[:40]!r}")
     _check_figures(entry.get("figures", {}))
 
@@ -75,7 +86,7 @@ def _check_values(figures: dict[str, Any], numbers: tuple[str, ...] = (), or_non
     """Refuses what is no number, or none where there may be none: a single window has no interval."""
     for name in (*numbers, *or_none):
         value = figures[name]
-        if not isinstance(value, (int, float)) and not (value is None and name in or_none):
+        if not _is_number(value) and not (value is None and name in or_none):
             raise ValueError(f"the {name} of its figures is {str(value)[:40]!r}")
 
 

@@ -6,6 +6,7 @@ All run in this process, since the imports are most of the time; `test_a_process
 import gzip
 import importlib
 import json
+import math
 import os
 import re
 import shutil
@@ -273,6 +274,8 @@ GO_ON = {
     "a state whose figures lack a number": (["--output_dir", "going_state_figures"], 2, "of a run (KeyError: 'gain')"),
     "a state whose figures are words": (["--output_dir", "going_state_bits"], 2,
                                         "(the bits_per_byte of its figures is 'few')"),
+    "a state of endless rounds": (["--output_dir", "going_state_rounds"], 2, "(its rounds is 'inf')"),
+    "a state of a number without end": (["--output_dir", "going_state_long"], 2, "(its seconds is '1000"),
     "a state whose log is none": (["--output_dir", "going_state_text"], 2, "(its log is no list)"),
     "a state that is not the checkpoint's": (["--output_dir", "going_state_zeros"], 2,
                                              "is at step 0, and its marker says 4"),
@@ -458,6 +461,8 @@ def _make_runs(folder: Path) -> None:
         "text": {"global_step": 4, "log_history": ""},
         "log": {"global_step": 4, "log_history": [{"step": 4, "loss": "much"}]},
         "batch": {"global_step": 4, "log_history": []},
+        "rounds": {"global_step": 4, "log_history": [{"step": 4, "rounds": math.inf}]},
+        "long": {"global_step": 4, "log_history": [{"step": 4, "seconds": 10**400}]},
         "figures": {"global_step": 4, "log_history": [{"step": 4, "figures": {"reach": {"full": 1.0}}}]},
         "bits": {"global_step": 4, "log_history": [
             {"step": 4, "figures": {"texts": {"english": {"whole": {"bits_per_byte": "few", "ci95": None}}}}}]},
