@@ -39,6 +39,12 @@ def cores() -> int:
         return bound
 
 
+def fits_64_bits(value: object) -> bool:
+    """Whether this is no whole number that torch, or what is worked out in floats, could not take: those of Python, of
+    JSON and YAML have no end."""
+    return not isinstance(value, int) or abs(value) < 2**63
+
+
 def check_memory(needed: float, what: str, mend: str, device: str | torch.device = "cpu") -> None:
     """Refuses what is certain not to fit.
 

@@ -14,6 +14,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from hf_universal_pretrain.commands.endings import exit_with_usage_error, usage_errors
 from hf_universal_pretrain.commands.help import help_text
+from hf_universal_pretrain.limits import fits_64_bits
 from hf_universal_pretrain.machines import load_family
 from hf_universal_pretrain.masking import mask_command
 from hf_universal_pretrain.reading import check_is_file, load_json, load_yaml
@@ -154,9 +155,9 @@ def _check_json(asked: Namespace) -> None:
 
 
 def _check_64_bits(asked: Namespace) -> None:
-    """Python's whole numbers have no end; those that torch takes and what is worked out in floats do."""
+    """Before anything is worked out from them."""
     for name, value in vars(asked).items():
-        if isinstance(value, int) and abs(value) >= 2**63:
+        if not fits_64_bits(value):
             raise ValueError(f"--{name}: a number of more than 64 bits: make it smaller")
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 from transformers import TrainerState
 
 from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.limits import fits_64_bits
 from hf_universal_pretrain.reading import load_json
 
 
@@ -48,17 +49,12 @@ def _check_types(state: dict[str, Any]) -> None:
         kinds = {*get_args(hint)} or {hint}
         if name in state and kinds <= {int, float, bool, str, NoneType}:
             kinds |= {int, float} if kinds & {int, float} else set()
-            if type(state[name]) not in kinds or not _fits(state[name]):
+            if type(state[name]) not in kinds or not fits_64_bits(state[name]):
                 raise ValueError(f"its {name} is {str(state[name])[:40]!r}")
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and _fits(value)
-
-
-def _fits(value: object) -> bool:
-    """Whether a whole number has at most 64 bits: JSON's have no end."""
-    return not isinstance(value, int) or abs(value) < 2**63
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and fits_64_bits(value)
 
 
 def _check_numbers(entry: dict[str, Any]) -> None:
