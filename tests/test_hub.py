@@ -176,6 +176,13 @@ FAILED_PUSHES = {
 }
 
 
+@pytest.mark.parametrize("recipe", ["finetune.py", "evaluate.py", "pretrain.py"])
+def test_help_asks_nothing_of_the_hub(recipe: str, run, hub: HubServer) -> None:
+    done = run(recipe, "-h")
+    assert done.returncode == 0 and "--config" in done.stdout, done.stderr
+    assert hub.requests == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", FAILED_PUSHES)
 def test_failures_of_the_final_push(case: str, run, hub: HubServer, tmp_path: Path) -> None:

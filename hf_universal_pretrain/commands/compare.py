@@ -11,7 +11,7 @@ and order (by seed), and number of steps. In the YAML, `arms` maps names to:
     up: {pretrain: {FLAG: VALUE, ...}}               # recipes/pretrain.py with these flags on top of the common ones
     text: {text: true}                               # as many tokens, steps and rows of other real text instead
     shuffled: {weights_of: up, shuffle_weights: true}  # the weights of another arm, shuffled within each tensor
-    found: {model: DIR_OR_HUB_ID}                    # a model that is there already
+    found: {model: DIR_OR_HUB_ID}                    # a model that is there already; {seed} in it: one for each seed
     partly: {weights_of: up, finetune: {transfer: attention}}  # flags of recipes/finetune.py on top
 
 For each arm the learning rate of the real-text stage is swept on a stream of its own: the rows of `sweep_seed`, judged
@@ -26,7 +26,7 @@ results, and tried again next time. Arms that `--only` leaves out keep the runs 
 """
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -100,14 +100,17 @@ def run(script: ScriptArguments) -> None:
         experiment = Experiment(script, bar)
         with usage_errors():
             experiment.prepare()
-        experiment.starts_runs = False
-        measured = {arm: experiment.measure(arm) for arm in script.specs if arm not in chosen}
-        measured = {arm: found for arm, found in measured.items() if found["runs"]}
-        experiment.starts_runs = True
-        with ThreadPoolExecutor(script.jobs) as pool:
+        # a thread for each arm, which waits for the arm's runs
+        with ThreadPoolExecutor(script.jobs) as pool, ThreadPoolExecutor(len(script.specs)) as waiting:
+            experiment.starts_runs = False
+            others = {arm: experiment.measure(arm, pool) for arm in script.specs if arm not in chosen}
+            measured = {arm: found for arm, found in others.items() if found["runs"]}
+            experiment.starts_runs = True
             try:
-                for arm, found in zip(chosen, pool.map(experiment.measure, chosen), strict=True):
-                    measured[arm] = found
+                begun = {waiting.submit(experiment.measure, arm, pool): arm for arm in chosen}
+                for future in as_completed(begun):
+                    measured[begun[future]] = future.result()
+                    measured = {arm: measured[arm] for arm in script.specs if arm in measured}
                     table = write_results(experiment.root, script, measured)
             except BaseException:  # interrupted: without this, the pool would go on to the end
                 experiment.stop()

@@ -8,6 +8,8 @@ import threading
 import time
 import zlib
 from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,7 @@ class ScriptArguments:
     only: list[str] = field(default_factory=list)
     """Run these arms (and what they need) alone."""
     jobs: int = 1
-    """Arms that run side by side."""
+    """Runs side by side."""
     threads: int = 1
     """Threads of each run on a CPU."""
     dry_run: bool = False
@@ -199,7 +201,7 @@ class Experiment:
         script, spec = self.script, self.script.specs[arm]
         folder = self.root / arm / f"seed-{seed}" / "before"
         if "model" in spec:
-            return Path(spec["model"])
+            return Path(spec["model"].replace("{seed}", str(seed)))
         if "weights_of" in spec:
             source = self.stage_one(spec["weights_of"], seed)
             return self.shuffled(source, folder, seed) if spec.get("shuffle_weights") else source
@@ -247,37 +249,52 @@ class Experiment:
 
     # ---- Results ----
 
-    def measure(self, arm: str) -> dict[str, Any]:
-        """All runs of an arm: `learning_rate`, `sweep` (bits by rate), and by seed a `Run` or why there is none."""
-        script, runs, failed, sweep = self.script, {}, {}, {}
-        for rate in script.learning_rates if len(script.learning_rates) > 1 else ():
-            try:
-                folder = self.stage_two(arm, script.sweep_seed, rate, sweep=True)
-                sweep[rate] = read_curve(folder, METRIC, 1)[-1][1]
-            except Failed as error:
-                failed[f"sweep, rate {rate:g}"] = str(error)
-            except NotRun:
-                continue
-            self.bar.update(self.starts_runs)
+    def measure(self, arm: str, pool: Executor) -> dict[str, Any]:
+        """All runs of an arm, `pool` of them at a time.
+
+        Returns:
+            `learning_rate`, `sweep` (bits by rate), `runs` (by seed), `failed` (why, by run).
+        """
+        script = self.script
+        rates = script.learning_rates if len(script.learning_rates) > 1 else []
+        swept = {rate: pool.submit(self.attempt, self.swept_bits, arm, rate) for rate in rates}
+        sweep, failed = _parted({rate: future.result() for rate, future in swept.items()}, "sweep, rate {:g}")
         rate = min(sweep, key=sweep.__getitem__, default=script.learning_rates[0])
-        for seed in script.seeds:
-            try:
-                runs[seed] = self.read(arm, seed, self.stage_two(arm, seed, rate, sweep=False))
-            except Failed as error:
-                failed[f"seed {seed}"] = str(error)
-            except NotRun:
-                continue
-            self.bar.update(self.starts_runs)
+        begun = {seed: pool.submit(self.attempt, self.judged_run, arm, seed, rate) for seed in script.seeds}
+        runs, failed_seeds = _parted({seed: future.result() for seed, future in begun.items()}, "seed {}")
+        failed |= failed_seeds
         for what, why in failed.items():
             self.bar.write(f"FAILED: {arm}, {what}: {why}")
-        edge = len(script.learning_rates) > 1 and rate in (min(script.learning_rates), max(script.learning_rates))
+        edge = bool(rates) and rate in (min(rates), max(rates))
         return {"learning_rate": rate, "rate_at_edge": edge, "sweep": sweep, "failed": failed, "runs": runs}
 
-    def read(self, arm: str, seed: int, folder: Path) -> Run:
+    def attempt(self, make: Callable[..., Any], *args: Any) -> Any:
+        """What `make` returns, or the `Failed` that it raises; None where its run is not to be run now."""
+        try:
+            found = make(*args)
+        except Failed as error:
+            found = error
+        except NotRun:
+            return None
+        self.bar.update(self.starts_runs)
+        return found
+
+    def swept_bits(self, arm: str, rate: float) -> float:
+        """Bits per byte at the end of a run of the sweep."""
+        folder = self.stage_two(arm, self.script.sweep_seed, rate, sweep=True)
+        return read_curve(folder, METRIC, 1)[-1][1]
+
+    def judged_run(self, arm: str, seed: int, rate: float) -> Run:
         """The figures of a finished run, with the cost of what it started from."""
-        spec = self.script.specs[arm]
+        folder, spec = self.stage_two(arm, seed, rate, sweep=False), self.script.specs[arm]
         before = self.stage_one(spec["weights_of"] if "weights_of" in spec else arm, seed)
         return read_run(folder, before, METRIC, self.script.context_length)
+
+
+def _parted(found: dict[Any, Any], name: str) -> tuple[dict[Any, Any], dict[str, str]]:
+    """What was made, and what failed with why; what was not to be run is in neither."""
+    made = {key: value for key, value in found.items() if value is not None and not isinstance(value, Failed)}
+    return made, {name.format(key): str(value) for key, value in found.items() if isinstance(value, Failed)}
 
 
 def _save_by_content(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, root: Path) -> Path:

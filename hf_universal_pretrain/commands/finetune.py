@@ -141,7 +141,7 @@ class ScriptArguments:
 
 def defaults(asked: Namespace) -> dict[str, Any]:
     """Where this recipe differs from `TrainingArguments`."""
-    length = trained_length(asked.model)
+    length = trained_length(asked.model) if "model" in asked.given else None  # -h may come without one
     beside = Path(asked.model if Path(asked.model).name not in ("", "..") else os.path.abspath(asked.model))
     kind = "scratch" if asked.from_scratch else "finetuned" if asked.transfer == "all" else asked.transfer
     return {

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hf_universal_pretrain.commands import compare
+from hf_universal_pretrain.commands.experiment import Experiment, ScriptArguments
 from hf_universal_pretrain.models.transfer import shuffle_weights
 from hf_universal_pretrain.text import deal_out
 from tests.conftest import ROOT
@@ -129,6 +130,24 @@ def test_stopped_it_leaves_no_run_behind_and_goes_on(config, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     curve = json.loads((tmp_path / "out/comparison.json").read_text())["arms"]["scratch"]["curves"]["0"]
     assert curve[0][0] == 0 and curve[-1][0] == 400 * 4 * 32  # one curve, from before the stop to the end
+
+
+def test_a_model_can_be_one_for_each_seed() -> None:
+    arms = {"scratch": {}, "found": {"model": "starts/seed-{seed}/before"}}
+    script = ScriptArguments(output_dir="out", train_file="t", arms=json.dumps(arms))
+    assert Experiment(script, None).stage_one("found", 3) == Path("starts/seed-3/before")
+
+
+@pytest.mark.slow
+def test_seeds_of_an_arm_run_side_by_side(config, tmp_path: Path) -> None:
+    flags = [*config("  scratch: {}\n"), "--seeds", "0", "1", "--jobs", "2"]
+    command = [sys.executable, ROOT / "recipes/compare.py", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = [tmp_path / f"out/scratch/seed-{seed}/rate-0.01" for seed in (0, 1)]
+    begun = [(run / "flags.json").stat().st_mtime_ns for run in runs]
+    ended = [(run / "eval_results.json").stat().st_mtime_ns for run in runs]
+    assert max(begun) < min(ended)
 
 
 @pytest.mark.slow
