@@ -50,6 +50,7 @@ from hf_universal_pretrain.models.build import (
     check_fits,
     fit_config,
     load_model,
+    override_settings,
     positions_of,
     read_config,
     weights_checksum,
@@ -105,6 +106,9 @@ class ScriptArguments:
     in both vocabularies keep their rows, the others as in 'mean')."""
     tokenizer: str | None = None
     """Another tokenizer than the model's: 'byte', a folder or a Hub id."""
+    config_overrides: str | None = None
+    """Changes to the model's configuration that leave its weights their shapes, as in attn_pdrop=0.1,resid_pdrop=0.1
+    (dropout, for text that is read many times)."""
     pad_vocab_multiple_of: int = 1
     """Rows of the embeddings, rounded up to a multiple; where the model is drawn anew."""
     rescale_norms: bool = False
@@ -200,11 +204,14 @@ def start_from(script: ScriptArguments, seed: int) -> Start:
     """The model that training starts from, and its tokenizer."""
     trust = script.trust_remote_code
     old_tokenizer = build_tokenizer(script.model, "--model", trust)
+    config = read_config(script.model, trust)
+    if script.config_overrides:
+        config = override_settings(config, script.config_overrides, trust)
     if script.takes_all:
-        model = load_model(script.model, trust_remote_code=trust)
+        model = load_model(script.model, trust_remote_code=trust, config=config if script.config_overrides else None)
         return Start(model, old_tokenizer, weights=weights_checksum(model))
     tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer
-    config = fit_config(read_config(script.model, trust), tokenizer, script.pad_vocab_multiple_of)
+    config = fit_config(config, tokenizer, script.pad_vocab_multiple_of)
     model = build_model(config, seed, trust_remote_code=trust)
     if script.from_scratch:
         return Start(model, tokenizer)

@@ -170,8 +170,36 @@ def build_model(
     return honest_loss(model)
 
 
-def load_model(directory: str, flag: str = "--model", trust_remote_code: bool = False) -> PreTrainedModel:
+def override_settings(config: PreTrainedConfig, overrides: str, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """A trained model's configuration with other settings, such as dropout.
+
+    Raises:
+        ValueError: if an override does not fit, or a weight would have another shape.
+    """
+    changed = override(config, overrides)
+    before, after = (
+        {name: weight.shape for name, weight in build_model(made, 0, True, trust_remote_code).state_dict().items()}
+        for made in (config, changed)
+    )
+    other = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if other:
+        raise ValueError(
+            f"--config_overrides {overrides!r} would give {other[0]} another shape: give settings that leave the "
+            "model's weights as they are"
+        )
+    return changed
+
+
+def load_model(
+    directory: str, flag: str = "--model", trust_remote_code: bool = False, config: PreTrainedConfig | None = None
+) -> PreTrainedModel:
     """The trained weights of a local folder or a Hub repository, in float32; only from safetensors files.
+
+    Args:
+        directory: a folder or a Hub id.
+        flag: that named it, for errors.
+        trust_remote_code: lets code run that comes with the model.
+        config: in place of the model's own.
 
     Raises:
         ValueError: if there is no model, or its weights hold NaN or infinite values; the message names `flag`.
@@ -184,7 +212,7 @@ def load_model(directory: str, flag: str = "--model", trust_remote_code: bool = 
         with _without_reports():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code,
-                output_loading_info=True,
+                output_loading_info=True, config=config,
             )  # fmt: skip
     except TooLarge:
         raise

@@ -108,7 +108,7 @@ def test_the_default_folder_has_the_name_of_the_model(model: str, run_folder: Pa
     """Beside the model, wherever that is."""
     inside = {".": "run", "..": "run/checkpoint-3"}.get(model, "run" if model.startswith("../") else ".")
     monkeypatch.chdir(run_folder / inside)
-    asked = Namespace(model=model, from_scratch=False, transfer="all")
+    asked = Namespace(given={"model"}, model=model, from_scratch=False, transfer="all")
     assert Path(command.defaults(asked)["output_dir"]).resolve() == (run_folder / "run-finetuned").resolve()
 
 
@@ -151,6 +151,31 @@ def test_another_tokenizer_of_another_size(finetune, run_folder: Path) -> None:
     assert model.config.vocab_size == 320 and model.config.bos_token_id == tokenizer.bos_token_id
     stored = json.loads((run_folder / "matched" / "transfer.json").read_text())
     assert [row["action"] for row in stored if row["part"] == "vocabulary"] == ["rows taken: 258 of 320"]
+
+
+@pytest.mark.parametrize("more", [[], ["--from_scratch"], ["--transfer", "attention"]], ids=str)
+def test_dropout_can_be_another_than_in_pretraining(more: list[str], finetune, run_folder: Path) -> None:
+    losses = {}
+    for chance in ("0", "0.5"):
+        drop = f"attn_pdrop={chance},resid_pdrop={chance},embd_pdrop={chance}"
+        flags = [
+            "--config_overrides",
+            drop,
+            "--max_steps",
+            "1",
+            "--save_strategy",
+            "no",
+            "--logging_steps",
+            "1",
+            *more,
+        ]
+        finetune(*flags, "--output_dir", f"drop-{chance}{''.join(more)}", "--seed", "5")
+        folder = run_folder / f"drop-{chance}{''.join(more)}"
+        state = json.loads((folder / "trainer_state.json").read_text())
+        losses[chance] = next(entry["loss"] for entry in state["log_history"] if "loss" in entry)
+        saved = AutoModelForCausalLM.from_pretrained(folder).config
+        assert (saved.resid_pdrop, saved.n_embd) == (float(chance), 16)
+    assert losses["0"] != losses["0.5"]
 
 
 def test_it_stops_when_validation_turns_and_keeps_the_best(finetune, run_folder: Path) -> None:
@@ -254,6 +279,9 @@ def test_kept_moments_are_those_of_the_checkpoint_and_the_rate_is_the_new_one(
         (["--streaming"], "--streaming: give --eval_file or --eval_split too"),
         (["--streaming", "--eval_file", "other.txt", "--max_steps", "-1"], "--streaming: give --max_steps"),
         (["--eval_split", "validation"], "--eval_split is a split of --dataset"),
+        (["--config_overrides", "n_embd=32"], "would give lm_head.weight another shape"),
+        (["--config_overrides", "n_layer=2"], "would give transformer.h.1"),
+        (["--config_overrides", "dropout=.1"], "--config_overrides"),
     ],
 )
 def test_refusals(flags: list[str], message: str, finetune, run_folder: Path, capsys) -> None:
