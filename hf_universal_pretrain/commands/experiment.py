@@ -129,7 +129,7 @@ class Experiment:
         self.script, self.bar = script, bar
         self.root = Path(script.output_dir)
         self.starts_runs = True
-        self.under_way: set[subprocess.Popen[bytes]] = set()
+        self.under_way: dict[str, subprocess.Popen[bytes]] = {}
         self.locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
         self.texts: dict[str, Path] = {}
         self.architecture = self.root / "architecture"
@@ -180,9 +180,7 @@ class Experiment:
             folder.mkdir(parents=True, exist_ok=True)
             began = time.perf_counter()
             process = start(folder, command, settings, self.script.threads, GO_ON)
-            self.under_way.add(process)
-            status = process.wait()
-            self.under_way.remove(process)
+            status = self.wait_for(str(name), process)
             if not self.starts_runs:
                 raise NotRun(name)
             if status:
@@ -190,10 +188,19 @@ class Experiment:
             self.bar.write(f"{name}: {time.perf_counter() - began:.0f} s")
             return folder
 
+    def wait_for(self, name: str, process: "subprocess.Popen[bytes]") -> int:
+        """The exit status of a run; the progress bar names it as long as it is under way."""
+        self.under_way[name] = process
+        self.bar.set_postfix_str(", ".join(list(self.under_way)))
+        status = process.wait()
+        del self.under_way[name]
+        self.bar.set_postfix_str(", ".join(list(self.under_way)))
+        return status
+
     def stop(self) -> None:
         """Ends the runs that are under way, and starts no others."""
         self.starts_runs = False
-        for process in list(self.under_way):
+        for process in list(self.under_way.values()):
             process.terminate()
 
     def stage_one(self, arm: str, seed: int) -> Path:

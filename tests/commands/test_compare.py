@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -144,6 +145,7 @@ def test_seeds_of_an_arm_run_side_by_side(config, tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "recipes/compare.py", *flags]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"scratch/seed-[01]/rate-0.01, scratch/seed-[01]/rate-0.01", done.stderr), "the bar names both"
     runs = [tmp_path / f"out/scratch/seed-{seed}/rate-0.01" for seed in (0, 1)]
     begun = [(run / "flags.json").stat().st_mtime_ns for run in runs]
     ended = [(run / "eval_results.json").stat().st_mtime_ns for run in runs]
