@@ -151,7 +151,9 @@ def defaults(asked: Namespace) -> dict[str, Any]:
     return {
         "metric_for_best_model": "eval_held_out_bits_per_byte", "greater_is_better": False,
         "output_dir": f"{beside}-{kind}",
-        "max_steps": 1000, "learning_rate": 1e-3, "warmup_steps": 50, "adam_beta2": 0.95, "save_total_limit": 2,
+        # epochs that are asked for count: transformers would let `max_steps` win
+        "max_steps": -1 if "num_train_epochs" in asked.given else 1000,
+        "learning_rate": 1e-3, "warmup_steps": 50, "adam_beta2": 0.95, "save_total_limit": 2,
         "lr_scheduler_type": "cosine", "logging_steps": 10, "logging_nan_inf_filter": False,
         "ddp_find_unused_parameters": False, "eval_strategy": "steps", "eval_steps": 0.05, "eval_on_start": True,
         "resume_from_checkpoint": "auto",

@@ -153,6 +153,13 @@ def test_another_tokenizer_of_another_size(finetune, run_folder: Path) -> None:
     assert [row["action"] for row in stored if row["part"] == "vocabulary"] == ["rows taken: 258 of 320"]
 
 
+def test_epochs_that_are_asked_for_count(finetune, run_folder: Path) -> None:
+    finetune("--num_train_epochs", "2", "--save_strategy", "no", "--output_dir", "epochs")
+    state = json.loads((run_folder / "epochs/trainer_state.json").read_text())
+    rows = int(len((run_folder / "train.txt").read_bytes()) * 0.9) // 32
+    assert state["global_step"] == state["max_steps"] == 2 * -(-rows // 8)
+
+
 @pytest.mark.parametrize("more", [[], ["--from_scratch"], ["--transfer", "attention"]], ids=str)
 def test_dropout_can_be_another_than_in_pretraining(more: list[str], finetune, run_folder: Path) -> None:
     losses = {}
