@@ -206,14 +206,13 @@ def start_from(script: ScriptArguments, seed: int) -> Start:
     """The model that training starts from, and its tokenizer."""
     trust = script.trust_remote_code
     old_tokenizer = build_tokenizer(script.model, "--model", trust)
-    config = read_config(script.model, trust)
-    if script.config_overrides:
-        config = override_settings(config, script.config_overrides, trust)
+    overrides = script.config_overrides
+    changed = override_settings(read_config(script.model, trust), overrides, trust) if overrides else None
     if script.takes_all:
-        model = load_model(script.model, trust_remote_code=trust, config=config if script.config_overrides else None)
+        model = load_model(script.model, trust_remote_code=trust, config=changed)
         return Start(model, old_tokenizer, weights=weights_checksum(model))
     tokenizer = build_tokenizer(script.tokenizer, trust_remote_code=trust) if script.tokenizer else old_tokenizer
-    config = fit_config(config, tokenizer, script.pad_vocab_multiple_of)
+    config = fit_config(changed or read_config(script.model, trust), tokenizer, script.pad_vocab_multiple_of)
     model = build_model(config, seed, trust_remote_code=trust)
     if script.from_scratch:
         return Start(model, tokenizer)
