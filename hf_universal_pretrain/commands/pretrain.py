@@ -92,7 +92,13 @@ class ScriptArguments:
 
 
 def defaults(asked: Namespace) -> dict[str, Any]:
-    """Where this command differs from its dataclasses: it measures while it trains, and starts from a preset."""
+    """Where this command differs from its dataclasses: it measures while it trains, and starts from a preset.
+
+    Raises:
+        ValueError: if epochs are asked for.
+    """
+    if "num_train_epochs" in asked.given:
+        raise ValueError("--num_train_epochs: the stream has no end, so it has no epochs; set --max_steps")
     changed: dict[str, Any] = {
         "output_dir": f"out/{Path(os.path.abspath(asked.warm_start or asked.model or 'up')).name}",
         "eval_strategy": "steps", "eval_steps": 0.1, "eval_on_start": True, "resume_from_checkpoint": "auto",

@@ -128,6 +128,7 @@ def copy_in_tensors(output: Tensor, theta: Tensor, chance: Tensor, keep_new: Ten
         output[:, t : t + 1] = torch.where(deepest > 0, copied, output[:, t : t + 1])
 
 
+@np.errstate(invalid="ignore")  # a chance of 0 times infinity is no number, hence not below any count: no copy
 def copy_in_arrays(output: np.ndarray, theta: np.ndarray, chance: np.ndarray, keep_new: np.ndarray | None) -> None:
     """`copy_in_tensors` on a CPU, bit for bit: there, an operation on a thousand numbers costs numpy a fraction of
     what it costs torch, and a position has some forty. `_Places` explains what is done."""

@@ -85,6 +85,7 @@ PRETRAIN = {
     "curriculum is no mapping": (["--curriculum", "lstm"], "curriculum: each stage must be a mapping"),
     "curriculum without a step": (["--curriculum", "{machines: lstm}"], "curriculum: each stage must be a mapping"),
     "curriculum runs code": (["--curriculum", "!!python/object/apply:os.system [touch ran]"], "curriculum"),
+    "epochs of a stream": (["--num_train_epochs", "3"], "--num_train_epochs: the stream has no end"),
     "no steps": (["--max_steps", "0"], "max_steps must be positive"),
     "no rows in a step": (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size must be at least 1"),
     "no accumulation": (["--gradient_accumulation_steps", "0"], "--gradient_accumulation_steps must be at least 1"),
