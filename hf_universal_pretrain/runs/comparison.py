@@ -252,11 +252,13 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference
             axis.plot(x, means, color=color, linewidth=2, label=f"{arm} ({len(curves)})")
             axis.fill_between(x, [min(v) for v in bits], [max(v) for v in bits], color=color, alpha=0.15, linewidth=0)
             if place == 0 and end is not None and arm != reference:
-                crossed = next((at for at, mean in zip(x, means, strict=True) if mean <= end), None)
+                crossed = tokens_to_reach(list(zip(x, means, strict=True)), end)
                 if crossed is not None:
                     axis.plot([crossed], [end], "o", color=color)
                     told = f"{crossed / x[-1]:.0%} of the text"
-                    axis.annotate(told, (crossed, end), xytext=(6, 6), textcoords="offset points", color=color)
+                    # below the curve on its left, where no curve that falls can be
+                    below = {"xytext": (-6, -6), "textcoords": "offset points", "ha": "right", "va": "top"}
+                    axis.annotate(told, (crossed, end), color=color, **below)
     for axis, title in zip(axes, titles, strict=True):
         if end is not None:
             axis.axhline(end, color="0.6", linestyle="--", linewidth=1)
