@@ -36,7 +36,8 @@ INK, FAINT = "#22303c", "#8b98a5"
 # one colour an arm, in all pictures (Okabe and Ito's, which the colour-blind can tell apart)
 ARMS = {
     "scratch": "#6b7680", "all": "#0072b2", "up": "#0072b2", "text": "#009e73", "one_chain": "#d55e00",
-    "markov_fixed": "#e69f00", "shuffled_weights": "#cc79a7", "attention, vocabulary drawn anew": "#e69f00",
+    "markov_fixed": "#e69f00", "shuffled_weights": "#cc79a7", "warm": "#0072b2", "shuffled": "#cc79a7",
+    "attention, vocabulary drawn anew": "#e69f00",
 }  # fmt: skip
 
 
@@ -243,6 +244,30 @@ def compare() -> None:
     save(drawn, "compare")
 
 
+def warm_starts() -> None:
+    """The arms of each `warm_start_*` configuration, and scratch with weights as narrow as the library draws them."""
+    words = {
+        "scratch": "from scratch", "shuffled": "after the start's weights, shuffled", "warm": "after the start",
+    }  # fmt: skip
+    for path in sorted(RESULTS.glob("warm_start_*_narrow.json")):
+        name = path.stem.removesuffix("_narrow")
+        drawn = figure(8, 4)
+        axis = drawn.subplots()
+        narrow = list(read(path.stem)["arms"]["scratch"]["curves"].values())
+        draw_arm(axis, narrow, "narrow", "#b4bcc4", f"from scratch, initializer_range .02 ({len(narrow)} seeds)")
+        for arm, result in read(name)["arms"].items():
+            seeds = list(result["curves"].values())
+            draw_arm(axis, seeds, arm, ARMS[arm], f"{words[arm]} ({len(seeds)})")
+        plain(axis)
+        low = 1.5 if "python" in name else 2
+        axis.set(
+            ylabel=f"bits per byte of held-out text (axis from {low})", ylim=(low, 4), xlabel="bytes of real text"
+        )
+        axis.xaxis.set_major_formatter(EngFormatter())
+        axis.legend(frameon=False, fontsize=9, title="initializer_range .08 where nothing is said (seeds)")
+        save(drawn, name)
+
+
 def transfer() -> None:
     """What is taken of a pretrained model: bits while real text is read."""
     texts = read("transfer")["texts"]
@@ -408,6 +433,7 @@ def finetune() -> None:
 
 PICTURES: dict[str, Callable[[], None]] = {
     "rows": rows, "buffer": buffer, "inspect": inspect, "families": families, "worth": worth, "compare": compare,
+    "warm_starts": warm_starts,
     "transfer": transfer, "zero_shot": zero_shot, "growth": growth, "quickstart": quickstart, "finetune": finetune,
 }  # fmt: skip
 
