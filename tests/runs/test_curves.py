@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from hf_universal_pretrain.runs.comparison import Run, plot_comparison
+from hf_universal_pretrain.runs.comparison import Run, plot_comparison, verdict
 from hf_universal_pretrain.runs.curves import plot_runs
 from hf_universal_pretrain.runs.history import read_history
 
@@ -52,5 +52,6 @@ def test_a_comparison_counts_what_went_before(drawn: list, tmp_path: Path) -> No
     assert thin == [[[0, 10], [0, 10]], [[0, 10], [100, 110]], [[0, 20], [300, 320]]]
     ends = [list(line.get_ydata()) for line in drawn[0].axes[0].lines if line.get_linestyle() == "--"]
     assert ends == [[3.0, 3.0]], "a dashed line where scratch ends"
-    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["100% of the text"], "10 of 10: no point before"
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["86% of the text"], "3.0 lies 6/7 of the way"
+    assert "with 86% of its real text" in verdict("up", runs["up"], "scratch", runs["scratch"]), "as the sentence says"
     assert (tmp_path / "c.png").stat().st_size > 5000
