@@ -433,8 +433,8 @@ def finetune() -> None:
 
 PICTURES: dict[str, Callable[[], None]] = {
     "rows": rows, "buffer": buffer, "inspect": inspect, "families": families, "worth": worth, "compare": compare,
-    "warm_starts": warm_starts,
-    "transfer": transfer, "zero_shot": zero_shot, "growth": growth, "quickstart": quickstart, "finetune": finetune,
+    "warm_starts": warm_starts, "transfer": transfer, "zero_shot": zero_shot, "growth": growth,
+    "quickstart": quickstart, "finetune": finetune,
 }  # fmt: skip
 
 
