@@ -7,6 +7,7 @@ underscore keeps it from being pushed to the Hub.)
 import json
 import logging
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,13 @@ def checkpoint_to_resume(args: TrainingArguments, settings: dict[str, Any]) -> s
 def check_can_be_written(folder: Path, flag: str) -> None:
     """Raises a ValueError that names `flag` where a folder, or the one that it would be made in, cannot be written."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
-    if not nearest.is_dir():
-        what = "a file" if nearest.exists() else "a link to nothing"
+    try:
+        what = "" if stat.S_ISDIR(nearest.stat().st_mode) else "a file"
+    except FileNotFoundError:
+        if not nearest.is_symlink():  # another process has just removed it
+            return check_can_be_written(folder, flag)
+        what = "a link to nothing"
+    if what:
         raise ValueError(f"{flag}: {nearest} is {what}: give another folder")
     try:
         tempfile.TemporaryFile(dir=nearest).close()

@@ -53,9 +53,11 @@ def hold(path: Path, flag: str, patience: float = 0) -> Iterator[None]:
 def _take(lock: BaseFileLock, path: Path, flag: str) -> None:
     try:
         while not lock.is_locked:
-            with suppress(FileNotFoundError):  # who held it has just removed the folder, which it had made
+            try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock.acquire()
+            except (FileNotFoundError, FileExistsError):  # who held it has just removed the folder, which it had made
+                check_can_be_written(path.parent, flag)  # unless a file stands in its place
         if not isinstance(lock, SoftFileLock):  # where a file system has no locks, filelock writes its own words
             with suppress(OSError):  # the disk is full: the lock is held without them
                 path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")

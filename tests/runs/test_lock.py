@@ -113,6 +113,21 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     assert number.read_text() == "160" and not (tmp_path / "locked" / LOCK_FILE).exists()
 
 
+def test_a_folder_that_comes_and_goes_is_no_error(tmp_path: Path) -> None:
+    """Other processes make the folder of a lock, and remove it, at any moment."""
+    come_and_go = (
+        "import os, sys\nwhile True:\n    try: os.mkdir(sys.argv[1]); os.rmdir(sys.argv[1])\n    except OSError: pass"
+    )
+    other = subprocess.Popen([sys.executable, "-c", come_and_go, str(tmp_path / "locked")])
+    try:
+        for _ in range(1500):
+            with hold(tmp_path / "locked" / LOCK_FILE, "--output_dir"):
+                pass
+    finally:
+        other.kill()
+        other.wait()
+
+
 def test_the_lock_is_waited_for(holder, tmp_path: Path) -> None:
     process = holder(tmp_path / LOCK_FILE, 1)
     with hold(tmp_path / LOCK_FILE, "--output_dir", patience=60):
