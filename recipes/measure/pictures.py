@@ -2,10 +2,8 @@
 
     python recipes/measure/pictures.py               # all of them, about two minutes on one core
     python recipes/measure/pictures.py rows compare  # some
-    python recipes/measure/pictures.py --keep out/quickstart out/quickstart-finetuned out/quickstart-scratch
 
-Rows come from streams that are made here; curves from the files in `recipes/results/`. `--keep` writes what runs have
-measured while they trained into `recipes/results/runs.json`, from which `quickstart` and `finetune` are drawn.
+Rows come from streams that are made here; curves from the files in `recipes/results/`.
 """
 
 import json
@@ -359,90 +357,14 @@ def growth() -> None:
     save(drawn, "growth")
 
 
-# ---- Runs that were kept ----
-
-
-def keep(folders: list[str]) -> None:
-    """Writes what runs have measured while they trained into `recipes/results/runs.json`, by the folders' names."""
-    path = RESULTS / "runs.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for folder in map(Path, folders):
-        log = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-        results = json.loads((folder / "eval_results.json").read_text(encoding="utf-8"))["texts"]
-        curves: dict[str, list[tuple[int, float]]] = {}
-        for entry in log:
-            for key in [key for key in entry if key.endswith("_bits_per_byte")]:
-                curves.setdefault(key.removeprefix("eval_").removesuffix("_bits_per_byte"), []).append(
-                    (entry["step"], round(entry[key], 4))
-                )
-        tokens = next((entry["synthetic_tokens"] for entry in reversed(log) if "synthetic_tokens" in entry), None)
-        baselines = {text: result["baselines"] for text, result in results.items()}
-        kept[folder.name] = {"synthetic_tokens": tokens, "curves": curves, "baselines": baselines}
-    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-
-
-def kept_runs(*names: str) -> dict[str, Any] | None:
-    """The runs of these names; None where one was not kept."""
-    path = RESULTS / "runs.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if not set(names) <= kept.keys():
-        print(f"left out: no {' and '.join(set(names) - kept.keys())} in recipes/results/runs.json (see --keep)")
-        return None
-    return {name: kept[name] for name in names}
-
-
-def quickstart() -> None:
-    """Bits on text that was never seen, while the quickstart pretrains."""
-    runs = kept_runs("quickstart")
-    if runs is None:
-        return
-    run = runs["quickstart"]
-    drawn = figure(9, 3.2)
-    for axis, (text, curve) in zip(drawn.subplots(1, len(run["curves"])), run["curves"].items(), strict=True):
-        per_step = run["synthetic_tokens"] / curve[-1][0]
-        points = [(step * per_step, bits) for step, bits in curve]
-        axis.plot(*zip(*points, strict=True), "o-", color="#0072b2", markersize=3)
-        draw_baseline(axis, run["baselines"][text]["uniform"], "uniform")
-        draw_baseline(axis, run["baselines"][text]["counts_05"], "counting bytes")
-        plain(axis)
-        axis.set_title(text, loc="left", color=INK)
-        axis.set(xlabel="synthetic tokens", ylabel="bits per byte", ylim=(0, None))
-        axis.xaxis.set_major_formatter(EngFormatter())
-    save(drawn, "quickstart")
-
-
-def finetune() -> None:
-    """The same real text after the quickstart's pretraining and from scratch."""
-    runs = kept_runs("quickstart-finetuned", "quickstart-scratch")
-    if runs is None:
-        return
-    drawn = figure(8, 3.6)
-    axis = drawn.subplots()
-    for (name, words), color in zip(
-        (("quickstart-finetuned", "after pretraining"), ("quickstart-scratch", "from scratch")),
-        ("#0072b2", ARMS["scratch"]), strict=True,
-    ):  # fmt: skip
-        draw_arm(axis, [runs[name]["curves"]["held_out"]], name, color, words)
-    end = runs["quickstart-scratch"]["curves"]["held_out"][-1][1]
-    draw_baseline(axis, end, "where scratch ends", "top")
-    plain(axis)
-    axis.set(xlabel="steps on real text", ylabel="bits per byte of held-out text", ylim=(0, None))
-    axis.legend(frameon=False)
-    save(drawn, "finetune")
-
-
 PICTURES: dict[str, Callable[[], None]] = {
     "rows": rows, "buffer": buffer, "inspect": inspect, "families": families, "worth": worth, "compare": compare,
     "warm_starts": warm_starts, "transfer": transfer, "zero_shot": zero_shot, "growth": growth,
-    "quickstart": quickstart, "finetune": finetune,
 }  # fmt: skip
 
 
 def main() -> None:
     asked = sys.argv[1:]
-    if asked[:1] == ["--keep"]:
-        keep(asked[1:])
-        return
     if not set(asked) <= PICTURES.keys():
         sys.exit(f"pictures are {', '.join(PICTURES)}")
     for name in asked or PICTURES:
