@@ -246,6 +246,7 @@ def warm_starts() -> None:
     """The arms of each `warm_start_*` configuration, and scratch with weights as narrow as the library draws them."""
     words = {
         "scratch": "from scratch", "shuffled": "after the start's weights, shuffled", "warm": "after the start",
+        "text": "after as many bytes of other English",
     }  # fmt: skip
     for path in sorted(RESULTS.glob("warm_start_*_narrow.json")):
         name = path.stem.removesuffix("_narrow")
@@ -257,7 +258,7 @@ def warm_starts() -> None:
             seeds = list(result["curves"].values())
             draw_arm(axis, seeds, arm, ARMS[arm], f"{words[arm]} ({len(seeds)})")
         plain(axis)
-        low = 1.5 if "python" in name else 2
+        low = 1.5 if "python" in name else 1.75
         axis.set(
             ylabel=f"bits per byte of held-out text (axis from {low})", ylim=(low, 4), xlabel="bytes of real text"
         )
