@@ -1,7 +1,10 @@
 """Published recipes: each against facts of its source that can be counted."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
 from hf_universal_pretrain import SyntheticUPConfig, SyntheticUPDataset
 from hf_universal_pretrain.machines.complexity import compressibility
@@ -30,6 +33,20 @@ def after_steps(dataset: SyntheticUPDataset, steps: int, batch: int) -> torch.Te
         for _ in range(dataset.rounds_due()):
             dataset.enrich()
     return dataset.buffer.rows
+
+
+def test_the_comparisons_hold_every_recipe_and_differ_in_text_alone() -> None:
+    configs = Path(__file__).parents[2] / "recipes" / "configs"
+    english, python = (
+        yaml.safe_load((configs / f"{name}.yaml").read_text()) for name in ("published", "published_python")
+    )
+    assert set(PUBLISHED) <= english["arms"].keys() == python["arms"].keys()
+    starts = {arm: spec["model"] for arm, spec in python["arms"].items() if arm != "scratch"}
+    assert starts == {arm: f"{english['output_dir']}/{arm}/seed-{{seed}}/before" for arm in starts}
+    text_alone = {"arms", "output_dir", "pretrain", "train_file"}
+    assert {k: v for k, v in english.items() if k not in text_alone} == {
+        k: v for k, v in python.items() if k not in text_alone
+    }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
