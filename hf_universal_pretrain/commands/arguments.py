@@ -63,7 +63,7 @@ def parse_args(
         asked.given = {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
         parser.set_defaults(**defaults(asked) | emptied)
         if looked_at.help:
-            print(help_text(parser, dataclasses, description, required, everything=looked_at.help == "all"))
+            _print_help(help_text(parser, dataclasses, description, required, everything=looked_at.help == "all"))
             raise SystemExit(0)
         try:
             *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
@@ -74,6 +74,14 @@ def parse_args(
             named = [name for name, value in vars(asked).items() if value == error.filename]
             raise ValueError(f"--{', --'.join(named)}: cannot read {error.filename} ({error.strerror})") from error
     return tuple(parsed)
+
+
+def _print_help(text: str) -> None:
+    """Prints a long text; that its reader, `head` or a pager, has had enough of it is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, and says so
 
 
 def told_command(name: str) -> str:

@@ -1,5 +1,8 @@
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -45,6 +48,15 @@ def test_each_flag_of_ours_stands_once_with_a_help(command: str, shown) -> None:
         for field in (field for field in dataclasses.fields(cls) if field.init):
             assert len(docs.get(field.name, "")) > 15, field.name
             assert len(re.findall(rf"^  --{field.name} ", text, re.MULTILINE)) == 1, field.name
+
+
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `head` leaves it
+    command = [sys.executable, "-m", "hf_universal_pretrain", "inspect", "-h"]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_defaults_are_those_of_the_command(shown) -> None:
