@@ -225,7 +225,8 @@ def verdict(arm: str, runs: dict[int, Run], name: str, reference: dict[int, Run]
 
 def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference: str = "scratch") -> None:
     """Draws arms against real tokens, all tokens and FLOPs: a colour an arm, seeds thin, their mean thick with a band
-    from the lowest to the highest; a dashed line where the reference ends, and where each arm first crosses it.
+    from the lowest to the highest; a dashed line where the reference ends, and where each arm first crosses it. Of
+    more than ten arms, means alone.
 
     Args:
         runs: for each arm, its runs by seed.
@@ -240,16 +241,20 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference
     titles = ("bytes or tokens of real text", "tokens of both stages", "FLOPs, generation included")
     ended = [run.final for run in runs.get(reference, {}).values()]
     end = sum(ended) / len(ended) if ended else None
+    many = len(runs) > 10
     for number, (arm, seeds) in enumerate(runs.items()):
         color = "0.45" if arm == reference else f"C{number % 10}"
+        style = ("-", "--", ":", "-.")[number // 10 % 4]  # there are ten colours
         for place, (axis, _) in enumerate(zip(axes, titles, strict=True)):
             curves = [[(_cost(run, tokens, place), bits) for tokens, bits in run.curve] for run in seeds.values()]
-            for curve in curves:
-                axis.plot(*zip(*curve, strict=True), color=color, linewidth=0.6, alpha=0.5)
             x = [sum(point[0] for point in points) / len(points) for points in zip(*curves, strict=False)]
             bits = [[point[1] for point in points] for points in zip(*curves, strict=False)]
             means = [sum(values) / len(values) for values in bits]
-            axis.plot(x, means, color=color, linewidth=2, label=f"{arm} ({len(curves)})")
+            axis.plot(x, means, style, color=color, linewidth=1.2 if many else 2, label=f"{arm} ({len(curves)})")
+            if many:
+                continue
+            for curve in curves:
+                axis.plot(*zip(*curve, strict=True), color=color, linewidth=0.6, alpha=0.5)
             axis.fill_between(x, [min(v) for v in bits], [max(v) for v in bits], color=color, alpha=0.15, linewidth=0)
             if place == 0 and end is not None and arm != reference:
                 crossed = tokens_to_reach(list(zip(x, means, strict=True)), end)
@@ -269,7 +274,7 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference
     finals = [run.final for seeds in runs.values() for run in seeds.values()]
     if finals:  # a model that has seen no text is far above all that matters
         axes[0].set(ylabel="bits per byte of held-out text", ylim=(min(finals) - 0.1, max(finals) + 1.0))
-        axes[0].legend(title="arm (seeds)", frameon=False)
+        axes[0].legend(title="arm (seeds)", frameon=False, ncols=1 + many, fontsize="x-small" if many else "medium")
     figure.savefig(path, dpi=120)
 
 

@@ -55,3 +55,12 @@ def test_a_comparison_counts_what_went_before(drawn: list, tmp_path: Path) -> No
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["86% of the text"], "3.0 lies 6/7 of the way"
     assert "with 86% of its real text" in verdict("up", runs["up"], "scratch", runs["scratch"]), "as the sentence says"
     assert (tmp_path / "c.png").stat().st_size > 5000
+
+
+def test_many_arms_are_told_apart_by_their_means(drawn: list, tmp_path: Path) -> None:
+    arms = {f"arm{number}": {seed: Run([(0, 8.0), (10, 3.0 + seed)], 2.0) for seed in (0, 2)} for number in range(23)}
+    plot_comparison({"scratch": {0: Run([(0, 8.0), (10, 5.0)], 2.0)}, **arms}, tmp_path / "c.png")
+    *curves, end = drawn[0].axes[0].lines
+    assert len(curves) == 24 and all(list(line.get_ydata()) == [8.0, 4.0] for line in curves[1:])
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 24
+    assert list(end.get_ydata()) == [5.0, 5.0] and not drawn[0].axes[0].texts
