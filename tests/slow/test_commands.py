@@ -34,7 +34,7 @@ SKIPPED = {
     r"benchmark\.py": "measures for long: tests/test_benchmark.py runs it",
     r"^python tests/slow|^pytest": "is a test itself",
     r"families\.py": "measures for long: tests/commands/test_recipes.py runs it",
-    r"orders\.py": "measures for long",
+    r"(orders|readouts)\.py": "measures for long",
     r"checkpoint-\{": "needs a run of an hour",
 }
 # what cuts a command short, by what is in it
