@@ -267,6 +267,26 @@ def warm_starts() -> None:
         save(drawn, name)
 
 
+def published() -> None:
+    """What each published recipe brings beside scratch: seeds as dots, means as strokes."""
+    arms = {arm: found for arm, found in read("published")["arms"].items() if arm not in ("scratch", "text")}
+    order = sorted(arms, key=lambda arm: arms[arm]["gap"]["mean"], reverse=True)
+    drawn = figure(8, 0.24 * len(order) + 1)
+    axis = drawn.subplots()
+    for place, arm in enumerate(order):
+        gaps = list(arms[arm]["gap"]["seeds"].values())
+        axis.plot(gaps, [place] * len(gaps), "o", color="#0072b2", alpha=0.45, markersize=4, markeredgewidth=0)
+        axis.plot([mean(gaps)], [place], "|", color="#0072b2", markersize=11, markeredgewidth=2)
+    axis.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+    axis.annotate("scratch", (0, len(order) - 0.2), ha="center", fontsize=8, color=FAINT, annotation_clip=False)
+    plain(axis)
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
+    axis.set_yticks(range(len(order)), order, fontsize=8)
+    axis.set(ylim=(-0.7, len(order) - 0.3), xlabel="bits per byte of English less those from scratch: left is better")
+    save(drawn, "published")
+
+
 def transfer() -> None:
     """What is taken of a pretrained model: bits while real text is read."""
     texts = read("transfer")["texts"]
@@ -360,7 +380,7 @@ def growth() -> None:
 
 PICTURES: dict[str, Callable[[], None]] = {
     "rows": rows, "buffer": buffer, "inspect": inspect, "families": families, "worth": worth, "compare": compare,
-    "warm_starts": warm_starts, "transfer": transfer, "zero_shot": zero_shot, "growth": growth,
+    "warm_starts": warm_starts, "published": published, "transfer": transfer, "zero_shot": zero_shot, "growth": growth,
 }  # fmt: skip
 
 
