@@ -161,6 +161,14 @@ def compare(runs: dict[int, Run], reference: dict[int, Run], shares: list[float]
     return entry
 
 
+def told_bits(result: dict[str, Any]) -> list[str]:
+    """Two cells of a table: an arm's final bits with its seeds, and its gap to the reference with the interval."""
+    finals, gap = list(result["final"].values()), result.get("gap")
+    interval = f" ± {gap['ci95']:.3f}" if gap and gap["ci95"] is not None else ""
+    told = f"{mean(finals):.3f} ({', '.join(f'{bits:.3f}' for bits in finals)})"
+    return [told, f"{gap['mean']:+.3f}{interval}" if gap else "-"]
+
+
 def markdown(results: dict[str, dict[str, Any]], shares: list[float]) -> str:
     """The table: an arm a row, the best final bits first, arms without a run last.
 
@@ -180,13 +188,8 @@ def markdown(results: dict[str, dict[str, Any]], shares: list[float]) -> str:
 
     ran = {arm: result for arm, result in results.items() if result.get("final")}
     for arm, result in sorted(ran.items(), key=lambda item: mean(item[1]["final"].values())):
-        finals = list(result["final"].values())
         edge = " (edge)" if result.get("rate_at_edge") else ""
-        cells = [arm, f"{result['learning_rate']:g}{edge}"]
-        cells.append(f"{mean(finals):.3f} ({', '.join(f'{bits:.3f}' for bits in finals)})")
-        gap = result.get("gap")
-        interval = f" ± {gap['ci95']:.3f}" if gap and gap["ci95"] is not None else ""
-        cells.append(f"{gap['mean']:+.3f}{interval}" if gap else "-")
+        cells = [arm, f"{result['learning_rate']:g}{edge}", *told_bits(result)]
         cells += [ratio(result, share, "real_tokens") for share in shares]
         cells += [ratio(result, shares[-1], "all_tokens"), ratio(result, shares[-1], "flops")]
         cells.append(f"{result['earlier_tokens']:,.0f}")
@@ -250,13 +253,13 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference
             x = [sum(point[0] for point in points) / len(points) for points in zip(*curves, strict=False)]
             bits = [[point[1] for point in points] for points in zip(*curves, strict=False)]
             means = [sum(values) / len(values) for values in bits]
+            if not many:
+                for curve in curves:
+                    axis.plot(*zip(*curve, strict=True), color=color, linewidth=0.6, alpha=0.5)
+                low, high = [min(values) for values in bits], [max(values) for values in bits]
+                axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
             axis.plot(x, means, style, color=color, linewidth=1.2 if many else 2, label=f"{arm} ({len(curves)})")
-            if many:
-                continue
-            for curve in curves:
-                axis.plot(*zip(*curve, strict=True), color=color, linewidth=0.6, alpha=0.5)
-            axis.fill_between(x, [min(v) for v in bits], [max(v) for v in bits], color=color, alpha=0.15, linewidth=0)
-            if place == 0 and end is not None and arm != reference:
+            if place == 0 and end is not None and arm != reference and not many:
                 crossed = tokens_to_reach(list(zip(x, means, strict=True)), end)
                 if crossed is not None:
                     axis.plot([crossed], [end], "o", color=color)

@@ -19,6 +19,7 @@ import sys
 from argparse import Action
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +31,7 @@ from hf_universal_pretrain.cli import COMMANDS
 from hf_universal_pretrain.commands import arguments
 from hf_universal_pretrain.commands.help import GROUPS, field_docs, stock_docs
 from hf_universal_pretrain.machines import FAMILIES
+from hf_universal_pretrain.runs.comparison import told_bits
 from hf_universal_pretrain.stream.families import REACHES, build_family
 from hf_universal_pretrain.stream.presets import taken_of
 from hf_universal_pretrain.stream.published import ONCE, PUBLISHED
@@ -172,11 +174,8 @@ def published() -> str:
 def published_measured() -> str:
     """The arms of the comparison of published recipes, the lowest bits first."""
     arms = json.loads((ROOT / "recipes" / "results" / "published.json").read_text(encoding="utf-8"))["arms"]
-    rows = []
-    for name in sorted(arms, key=lambda name: sum(arms[name]["final"].values()) / len(arms[name]["final"])):
-        bits, gap = list(arms[name]["final"].values()), arms[name]["gap"]
-        seeds = ", ".join(f"{value:.3f}" for value in bits)
-        rows.append([f"`{name}`", f"{sum(bits) / len(bits):.3f} ({seeds})", f"{gap['mean']:+.3f} ± {gap['ci95']:.3f}"])
+    order = sorted(arms, key=lambda name: mean(arms[name]["final"].values()))
+    rows = [[f"`{name}`", *told_bits(arms[name])] for name in order]
     return table(["before the real text", "English, bits (seeds)", "less scratch (95 %)"], rows)
 
 

@@ -43,13 +43,16 @@ def figure(width: float, height: float, **settings: Any) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", **settings)
 
 
-def plain(axis: Axes) -> None:
-    """No frame but what is read off: a faint grid, and the axes' own lines."""
+def plain(axis: Axes, names: bool = False) -> None:
+    """No frame but what is read off: a faint grid, and the axes' own lines; across rows that have names, no lines."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(FAINT)
     axis.tick_params(colors=INK, length=3)
     axis.grid(color=FAINT, alpha=0.25, linewidth=0.7)
     axis.set_axisbelow(True)
+    if names:
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
 
 
 def save(drawn: Figure, name: str) -> None:
@@ -279,9 +282,7 @@ def published() -> None:
         axis.plot([mean(gaps)], [place], "|", color="#0072b2", markersize=11, markeredgewidth=2)
     axis.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
     axis.annotate("scratch", (0, len(order) - 0.2), ha="center", fontsize=8, color=FAINT, annotation_clip=False)
-    plain(axis)
-    axis.grid(axis="y", visible=False)
-    axis.tick_params(axis="y", length=0)
+    plain(axis, names=True)
     axis.set_yticks(range(len(order)), order, fontsize=8)
     axis.set(ylim=(-0.7, len(order) - 0.3), xlabel="bits per byte of English less those from scratch: left is better")
     save(drawn, "published")
@@ -341,9 +342,7 @@ def worth() -> None:
             axis.annotate(f"{mean(values[arm]):.2f}", (0.1, place), va="center", fontsize=8, color=INK)
         axis.axvline(8, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
         axis.annotate("uniform", (8, len(order) - 0.4), ha="right", fontsize=8, color=FAINT, annotation_clip=False)
-        plain(axis)
-        axis.grid(axis="y", visible=False)
-        axis.tick_params(axis="y", length=0)
+        plain(axis, names=True)
         axis.set_title(title, loc="left", color=INK)
         axis.tick_params(labelsize=8)
         axis.set(xlim=(0, 8.4), ylim=(-0.7, len(order)))

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.endings import usage_errors
+from hf_universal_pretrain.evaluation.baselines import COUNTS
 from hf_universal_pretrain.evaluation.windows import cut_windows
 from hf_universal_pretrain.text import read_text
 
@@ -51,7 +52,7 @@ def features(past: Tensor) -> Tensor:
     one = torch.bincount(past[1:][same], minlength=256).float()
     two = torch.bincount(past[2:][same[1:] & (past[:-2] == past[-2])], minlength=256).float()
     shares = [found / found.sum().clamp(min=1) for found in (counts, one, two)]
-    return torch.stack([shares[0], (counts > 0).float(), shares[1], shares[2], (counts + 0.05).log()])
+    return torch.stack([shares[0], (counts > 0).float(), shares[1], shares[2], (counts + COUNTS["counts_05"]).log()])
 
 
 def best_bits(found: Tensor, bytes_after: Tensor) -> float:
