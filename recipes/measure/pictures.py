@@ -271,20 +271,22 @@ def warm_starts() -> None:
 
 
 def published() -> None:
-    """What each published recipe brings beside scratch: seeds as dots, means as strokes."""
-    arms = {arm: found for arm, found in read("published")["arms"].items() if arm not in ("scratch", "text")}
-    order = sorted(arms, key=lambda arm: arms[arm]["gap"]["mean"], reverse=True)
-    drawn = figure(8, 0.24 * len(order) + 1)
-    axis = drawn.subplots()
-    for place, arm in enumerate(order):
-        gaps = list(arms[arm]["gap"]["seeds"].values())
-        axis.plot(gaps, [place] * len(gaps), "o", color="#0072b2", alpha=0.45, markersize=4, markeredgewidth=0)
-        axis.plot([mean(gaps)], [place], "|", color="#0072b2", markersize=11, markeredgewidth=2)
-    axis.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
-    axis.annotate("scratch", (0, len(order) - 0.2), ha="center", fontsize=8, color=FAINT, annotation_clip=False)
-    plain(axis, names=True)
-    axis.set_yticks(range(len(order)), order, fontsize=8)
-    axis.set(ylim=(-0.7, len(order) - 0.3), xlabel="bits per byte of English less those from scratch: left is better")
+    """What each published recipe brings beside scratch on both texts: seeds as dots, means as strokes."""
+    english = read("published")["arms"]
+    order = sorted(english.keys() - {"scratch", "text"}, key=lambda arm: english[arm]["gap"]["mean"], reverse=True)
+    drawn = figure(10, 0.24 * len(order) + 1)
+    texts = {"English": english, "Python source": read("published_python")["arms"]}
+    for axis, (text, arms) in zip(drawn.subplots(1, 2, sharey=True), texts.items(), strict=True):
+        for place, arm in enumerate(order):
+            gaps = list(arms[arm]["gap"]["seeds"].values())
+            axis.plot(gaps, [place] * len(gaps), "o", color="#0072b2", alpha=0.45, markersize=4, markeredgewidth=0)
+            axis.plot([mean(gaps)], [place], "|", color="#0072b2", markersize=11, markeredgewidth=2)
+        axis.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+        axis.annotate("scratch", (0, len(order) - 0.2), ha="center", fontsize=8, color=FAINT, annotation_clip=False)
+        plain(axis, names=True)
+        axis.set_title(text, loc="left", color=INK)
+        axis.set_yticks(range(len(order)), order, fontsize=8)
+        axis.set(ylim=(-0.7, len(order) - 0.3), xlabel="bits per byte less those from scratch: left is better")
     save(drawn, "published")
 
 
