@@ -229,7 +229,7 @@ def verdict(arm: str, runs: dict[int, Run], name: str, reference: dict[int, Run]
 def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference: str = "scratch") -> None:
     """Draws arms against real tokens, all tokens and FLOPs: a colour an arm, seeds thin, their mean thick with a band
     from the lowest to the highest; a dashed line where the reference ends, and where each arm first crosses it. Of
-    more than ten arms, means alone.
+    more than ten arms, means alone, named beside the axes.
 
     Args:
         runs: for each arm, its runs by seed.
@@ -239,12 +239,12 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference
     from matplotlib.figure import Figure  # not before something is drawn
     from matplotlib.ticker import EngFormatter
 
-    figure = Figure(figsize=(14, 4.2), layout="constrained")
+    many = len(runs) > 10
+    figure = Figure(figsize=(14, max(4.2, 0.19 * len(runs) + 0.6)), layout="constrained")  # a legend of many beside it
     axes = figure.subplots(1, 3, sharey=True, width_ratios=[1.5, 1, 1])
     titles = ("bytes or tokens of real text", "tokens of both stages", "FLOPs, generation included")
     ended = [run.final for run in runs.get(reference, {}).values()]
     end = sum(ended) / len(ended) if ended else None
-    many = len(runs) > 10
     for number, (arm, seeds) in enumerate(runs.items()):
         color = "0.45" if arm == reference else f"C{number % 10}"
         style = ("-", "--", ":", "-.")[number // 10 % 4]  # there are ten colours
@@ -277,7 +277,11 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference
     finals = [run.final for seeds in runs.values() for run in seeds.values()]
     if finals:  # a model that has seen no text is far above all that matters
         axes[0].set(ylabel="bits per byte of held-out text", ylim=(min(finals) - 0.1, max(finals) + 1.0))
-        axes[0].legend(title="arm (seeds)", frameon=False, ncols=1 + many, fontsize="x-small" if many else "medium")
+        if many:
+            named = axes[0].get_legend_handles_labels()
+            figure.legend(*named, title="arm (seeds)", frameon=False, fontsize="small", loc="outside right upper")
+        else:
+            axes[0].legend(title="arm (seeds)", frameon=False)
     figure.savefig(path, dpi=120)
 
 

@@ -64,3 +64,6 @@ def test_many_arms_are_told_apart_by_their_means(drawn: list, tmp_path: Path) ->
     assert len(curves) == 24 and all(list(line.get_ydata()) == [8.0, 4.0] for line in curves[1:])
     assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 24
     assert list(end.get_ydata()) == [5.0, 5.0] and not drawn[0].axes[0].texts
+    (legend,) = [*drawn[0].legends, *(axis.legend_ for axis in drawn[0].axes if axis.legend_)]
+    assert not any(legend.get_window_extent().overlaps(axis.bbox) for axis in drawn[0].axes), "it hides no curve"
+    assert drawn[0].bbox.contains(*legend.get_window_extent().min), "all of it is in the picture"
