@@ -50,6 +50,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
+def results(name: str) -> Any:
+    """A file of `recipes/results`."""
+    return json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def first_paragraph(docstring: str | None) -> str:
     return " ".join((docstring or "").split("\n\n")[0].split())
 
@@ -173,8 +178,7 @@ def published() -> str:
 
 def published_measured() -> str:
     """The arms of the comparisons of published recipes, those with the lowest bits on English first."""
-    texts = [json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text(encoding="utf-8"))["arms"]
-             for name in ("published", "published_python")]  # fmt: skip
+    texts = [results(name)["arms"] for name in ("published", "published_python")]
     order = sorted(texts[0], key=lambda name: mean(texts[0][name]["final"].values()))
     rows = [[f"`{name}`", *(cell for arms in texts for cell in told_bits(arms[name]))] for name in order]
     less = "less scratch (95 %)"
@@ -259,7 +263,7 @@ def settings() -> str:
 
 def architectures() -> str:
     """The table of recipes/results/architectures.json."""
-    found = json.loads((ROOT / "recipes" / "results" / "architectures.json").read_text(encoding="utf-8"))
+    found = results("architectures")
     counts, entries = found["counts"], found["architectures"]
     inexact = [f"`{n}` ({e['resume']})" for n, e in entries.items() if e.get("resumes_exactly") is False]
     told = (
