@@ -35,7 +35,7 @@ INK, FAINT = "#22303c", "#8b98a5"
 ARMS = {
     "scratch": "#6b7680", "all": "#0072b2", "up": "#0072b2", "text": "#009e73", "one_chain": "#d55e00",
     "markov_fixed": "#e69f00", "shuffled_weights": "#cc79a7", "warm": "#0072b2", "shuffled": "#cc79a7",
-    "attention, vocabulary drawn anew": "#e69f00",
+    "attention, vocabulary drawn anew": "#e69f00", "grammar": "#d55e00",
 }  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def warm_starts() -> None:
     """The arms of each `warm_start_*` configuration, and scratch with weights as narrow as the library draws them."""
     words = {
         "scratch": "from scratch", "shuffled": "after the start's weights, shuffled", "warm": "after the start",
-        "text": "after as many bytes of other English",
+        "grammar": "after a grammar", "text": "after as many bytes of other English",
     }  # fmt: skip
     for path in sorted(RESULTS.glob("warm_start_*_narrow.json")):
         name = path.stem.removesuffix("_narrow")
