@@ -67,3 +67,11 @@ def test_many_arms_are_told_apart_by_their_means(drawn: list, tmp_path: Path) ->
     (legend,) = [*drawn[0].legends, *(axis.legend_ for axis in drawn[0].axes if axis.legend_)]
     assert not any(legend.get_window_extent().overlaps(axis.bbox) for axis in drawn[0].axes), "it hides no curve"
     assert drawn[0].bbox.contains(*legend.get_window_extent().min), "all of it is in the picture"
+
+
+def test_the_shares_of_two_arms_that_cross_together_can_both_be_read(drawn: list, tmp_path: Path) -> None:
+    arms = {name: {0: Run([(0, 6.0), (10, end)], 2.0)} for name, end in (("one", 2.5), ("two", 2.4))}
+    plot_comparison({"scratch": {0: Run([(0, 8.0), (10, 3.0)], 2.0)}, **arms}, tmp_path / "c.png")
+    first, second = drawn[0].axes[0].texts
+    assert (first.get_text(), second.get_text()) == ("86% of the text", "83% of the text")
+    assert not first.get_window_extent().overlaps(second.get_window_extent())
