@@ -245,7 +245,6 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference
     titles = ("bytes or tokens of real text", "tokens of both stages", "FLOPs, generation included")
     ended = [run.final for run in runs.get(reference, {}).values()]
     end = sum(ended) / len(ended) if ended else None
-    told_apart = 0  # arms whose crossing is told, each on a line of its own
     for number, (arm, seeds) in enumerate(runs.items()):
         color = "0.45" if arm == reference else f"C{number % 10}"
         style = ("-", "--", ":", "-.")[number // 10 % 4]  # there are ten colours
@@ -265,11 +264,10 @@ def plot_comparison(runs: dict[str, dict[int, Run]], path: str | Path, reference
                 if crossed is not None:
                     axis.plot([crossed], [end], "o", color=color)
                     told = f"{crossed / x[-1]:.0%} of the text"
-                    # below the curve on its left, where no curve that falls can be
-                    line = (-6, -6 - 14 * told_apart)
+                    # below the curve on its left, where no curve that falls can be; each arm on a line of its own
+                    line = (-6, -6 - 14 * len(axis.texts))
                     below = {"xytext": line, "textcoords": "offset points", "ha": "right", "va": "top"}
                     axis.annotate(told, (crossed, end), color=color, **below)
-                    told_apart += 1
     for axis, title in zip(axes, titles, strict=True):
         if end is not None:
             axis.axhline(end, color="0.6", linestyle="--", linewidth=1)
