@@ -38,6 +38,7 @@ from hf_universal_pretrain.models.build import (
     build_config,
     build_model,
     check_fits,
+    has_rotary_positions,
     load_model,
     positions_of,
     weights_checksum,
@@ -69,9 +70,10 @@ class ScriptArguments:
     """Rows of the embeddings, rounded up to a multiple: 64 is faster on a GPU. No token uses them."""
     preset: str = field(default="warm_start", metadata={"choices": list(PRESETS)})
     """Settings that go together. 'warm_start': a start for training on real text (machines that write words, ever
-    more of them); 'zero_shot': a model that predicts text it has never seen (new machines for every row); 'paper':
-    the recipe of arXiv 2506.20057; the others are published recipes (docs/published.md). What is given beside it
-    wins; with --machines and no --preset there is none."""
+    more of them); 'warm_start_rotary': the same for a model with rotary positions such as llama (one grammar);
+    'zero_shot': a model that predicts text it has never seen (new machines for every row); 'paper': the recipe of
+    arXiv 2506.20057; the others are published recipes (docs/published.md). What is given beside it wins; with
+    --machines and no --preset there is none."""
     eval_text: list[str] = field(default_factory=list)
     """Texts to measure bits per byte on, as NAME=PATH: UTF-8 text, or a table of texts (.jsonl, .csv, .parquet); .gz
     and .zst of these too. Without any: the prose of Python's language reference and a module of its standard
@@ -207,6 +209,8 @@ def pretrain(script: ScriptArguments, data: SyntheticUPConfig, args: UPConfig) -
 
     if args.process_index == 0 and not was_finished:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
+        if data.recipe == "warm_start" and has_rotary_positions(model.config):
+            print("This model has rotary positions: --preset warm_start_rotary suits it better.", flush=True)
     if script.dry_run:
         return
 

@@ -289,6 +289,11 @@ def positions_of(config: PreTrainedConfig) -> int | None:
     return positions if isinstance(positions, int) and positions > 0 else None
 
 
+def has_rotary_positions(config: PreTrainedConfig) -> bool:
+    """Whether attention is told the positions by rotation, so that a model need not learn them."""
+    return getattr(text_part(config), "rope_parameters", None) is not None
+
+
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
     """Refuses what would end in an index error deep inside the model.
 

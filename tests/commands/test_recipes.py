@@ -111,6 +111,14 @@ def test_paper_preset_follows_the_batch(run_recipe, tmp_path: Path) -> None:
     assert "10 rounds x 8 rows" in done.stdout and "lstm 100%" in done.stdout, done.stderr
 
 
+def test_a_model_with_rotary_positions_is_told_of_the_preset_that_suits_it(run_recipe, tmp_path: Path) -> None:
+    for model, flags, told in (
+        ("llama", [], True), ("gpt2", [], False), ("llama", ["--preset", "warm_start_rotary"], False),
+    ):  # fmt: skip
+        done = run_recipe("pretrain.py", "--model", model, "--dry_run", "--use_cpu", *flags, cwd=tmp_path)
+        assert done.returncode == 0 and ("--preset warm_start_rotary suits it better" in done.stdout) == told
+
+
 def test_every_configuration_file_is_accepted(run_recipe, tmp_path: Path) -> None:
     """Those of pretrain.py: those of compare.py have arms."""
     files = sorted((ROOT / "recipes" / "configs").glob("*.yaml"))

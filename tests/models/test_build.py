@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from hf_universal_pretrain.models.build import build_config, build_model, check_fits, load_model
+from hf_universal_pretrain.models.build import build_config, build_model, check_fits, has_rotary_positions, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 
 
@@ -17,6 +17,11 @@ TINY = {
     "mamba": f"{SMALL},state_size=8",
     "qwen3": f"{SMALL},num_attention_heads=2,num_key_value_heads=1,intermediate_size=64,head_dim=16",
 }
+
+
+def test_rotary_positions_are_told_from_learned_ones_and_none(tokenizer: PreTrainedTokenizerFast) -> None:
+    rotary = {name for name, changes in TINY.items() if has_rotary_positions(build_config(name, tokenizer, changes))}
+    assert rotary == {"llama", "gpt_neox", "qwen3"}, "gpt2 learns its positions, mamba has none"
 
 
 @pytest.mark.parametrize("name", TINY)
