@@ -10,7 +10,7 @@ and order (by seed), and number of steps. In the YAML, `arms` maps names to:
     scratch: {}                                      # random weights
     up: {pretrain: {FLAG: VALUE, ...}}               # recipes/pretrain.py with these flags on top of the common ones
     text: {text: true}                               # as many tokens, steps and rows of other real text instead
-    shuffled: {weights_of: up, shuffle_weights: true}  # the weights of another arm, shuffled within each tensor
+    shuffled: {weights_of: up, shuffle_weights: true}  # of another arm or a `model`, within each tensor
     found: {model: DIR_OR_HUB_ID}                    # a model that is there already; {seed} in it: one for each seed
     partly: {weights_of: up, finetune: {transfer: attention}}  # flags of recipes/finetune.py on top
 

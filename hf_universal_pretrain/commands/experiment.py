@@ -105,6 +105,11 @@ class ScriptArguments:
                 raise ValueError(f"--arms: {arm!r} is no name for a folder: use letters, digits, '_', '-' and '.'")
             if not isinstance(spec, dict) or not spec.keys() <= ARM_KEYS:
                 raise ValueError(f"--arms: {arm} must be a mapping with keys among {', '.join(sorted(ARM_KEYS))}")
+            starts = [key for key in ("model", "weights_of", "pretrain", "text") if key in spec]
+            if len(starts) > 1 and starts != ["pretrain", "text"]:
+                raise ValueError(f"--arms: {arm} has {' and '.join(starts)}: it starts from one of them, so give one")
+            if spec.get("shuffle_weights") and not spec.keys() & {"model", "weights_of"}:
+                raise ValueError(f"--arms: {arm} has shuffle_weights: give model or weights_of beside it")
             if spec.get("weights_of", arm) not in self.specs or spec.get("weights_of") == arm:
                 raise ValueError(f"--arms: {arm} takes the weights of {spec['weights_of']!r}, which is no other arm")
         for arm in (self.reference, *self.only):
@@ -205,13 +210,19 @@ class Experiment:
 
     def stage_one(self, arm: str, seed: int) -> Path:
         """The folder of the model that an arm's real-text stage starts from."""
+        source = self.trained(arm, seed)
+        if not self.script.specs[arm].get("shuffle_weights"):
+            return source
+        return self.shuffled(source, self.root / arm / f"seed-{seed}" / "before", seed)
+
+    def trained(self, arm: str, seed: int) -> Path:
+        """The folder of the model that an arm takes, before its weights are shuffled."""
         script, spec = self.script, self.script.specs[arm]
         folder = self.root / arm / f"seed-{seed}" / "before"
         if "model" in spec:
             return Path(spec["model"].replace("{seed}", str(seed)))
         if "weights_of" in spec:
-            source = self.stage_one(spec["weights_of"], seed)
-            return self.shuffled(source, folder, seed) if spec.get("shuffle_weights") else source
+            return self.stage_one(spec["weights_of"], seed)
         common = {**script.pretrain_flags, **spec.get("pretrain", {})}
         common = {"save_strategy": "steps", "save_steps": 0.5, "save_total_limit": 1, "eval_strategy": "no"} | common
         common |= {"context_length": script.context_length, "seed": seed, "model": self.architecture}
@@ -293,9 +304,8 @@ class Experiment:
 
     def judged_run(self, arm: str, seed: int, rate: float) -> Run:
         """The figures of a finished run, with the cost of what it started from."""
-        folder, spec = self.stage_two(arm, seed, rate, sweep=False), self.script.specs[arm]
-        before = self.stage_one(spec["weights_of"] if "weights_of" in spec else arm, seed)
-        return read_run(folder, before, METRIC, self.script.context_length)
+        folder = self.stage_two(arm, seed, rate, sweep=False)
+        return read_run(folder, self.trained(arm, seed), METRIC, self.script.context_length)
 
 
 def _parted(found: dict[Any, Any], name: str) -> tuple[dict[Any, Any], dict[str, str]]:

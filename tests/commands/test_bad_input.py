@@ -369,6 +369,10 @@ OTHERS = {
     "pictures of more than memory": (
         "inspect_data.py", ["--output_dir", "new", "--buffer_size", "2000000000000"], "the buffer takes"),
     "arm that leaves the folder": ("compare.py", [*COMPARE, "--arms", '{"scratch": {}, "../x": {}}'], "'../x' is no"),
+    "arm with two starts": ("compare.py", [*COMPARE, "--arms", '{"scratch": {}, "b": {"model": "x", "pretrain": {}}}'],
+        "b has model and pretrain: it starts from one"),
+    "arm that shuffles nothing": ("compare.py", [*COMPARE, "--arms", '{"scratch": {"shuffle_weights": true}}'],
+        "scratch has shuffle_weights: give model or weights_of"),
     "arms nested too deep": ("compare.py", [*COMPARE, "--arms", '{"a":' * 9000], "--arms must be a mapping"),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from hf_universal_pretrain.commands import child, compare, experiment
 from tests.conftest import ROOT
@@ -115,6 +116,26 @@ def test_shuffled_weights_that_were_cut_off_are_made_again(make_model, tmp_path:
                 runs.shuffled(tmp_path / "source", before, 0)
     made = runs.shuffled(tmp_path / "source", before, 0)
     assert (made / "model.safetensors").is_file() and (made / "config.json").is_file()
+
+
+def test_weights_are_shuffled_wherever_they_come_from(make_model, tmp_path: Path) -> None:
+    """Of another arm, or of a model that is there already; what such a start has cost is told by the model itself."""
+    arms = {
+        "scratch": {}, "found": {"model": f"{tmp_path}/source-{{seed}}"},
+        "shuffled": {"weights_of": "found", "shuffle_weights": True},
+        "found_shuffled": {"model": f"{tmp_path}/source-{{seed}}", "shuffle_weights": True},
+    }  # fmt: skip
+    runs = experiment.Experiment(compare.ScriptArguments(str(tmp_path / "out"), "t", json.dumps(arms)), None)
+    source = tmp_path / "source-3"
+    experiment.build_tokenizer("byte").save_pretrained(source)
+    model = make_model()
+    model.save_pretrained(source)
+    name, old = next((name, weight) for name, weight in model.state_dict().items() if weight.dim() == 2)
+    assert runs.stage_one("found", 3) == source
+    for arm in ("shuffled", "found_shuffled"):
+        new = experiment.load_model(str(runs.stage_one(arm, 3))).state_dict()[name]
+        assert not torch.equal(new, old) and torch.equal(new.flatten().sort().values, old.flatten().sort().values)
+        assert runs.trained(arm, 3) == source
 
 
 def test_a_run_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
