@@ -32,7 +32,8 @@ def warm_start_rotary(max_steps: int, batch_size: int) -> dict[str, Any]:
     """A start for training on real text, of a model with rotary positions, such as Llama.
 
     One random grammar that stays: what a phrase may be followed by, over sentences that never come twice. Such a model
-    gains more from it than from `warm_start`, GPT-2 less. More grammars, or several mixed, take its gain away.
+    gains more from it than from `warm_start`, GPT-2 less. Further grammars, or other
+    machines beside it, take away from it.
     """
     return ONCE | {"machines": "pcfg@1", "lr_scheduler_type": "constant_with_warmup"}
 
