@@ -6,7 +6,7 @@ The first line of its docstring says what it is for.
 
 from typing import Any
 
-from hf_universal_pretrain.stream.published import ALL, AS_PUBLISHED, ONCE, PUBLISHED
+from hf_universal_pretrain.stream.published import ALL, AS_PUBLISHED, PUBLISHED, pcfg
 
 
 # Pools that grow: rows must be learned to be of use, and those of one machine can be. Machines that are met are met
@@ -32,10 +32,10 @@ def warm_start_rotary(max_steps: int, batch_size: int) -> dict[str, Any]:
     """A start for training on real text, of a model with rotary positions, such as Llama.
 
     One random grammar that stays: what a phrase may be followed by, over sentences that never come twice. Such a model
-    gains more from it than from `warm_start`, GPT-2 less. Further grammars, or other
-    machines beside it, take away from it.
+    gains more from it than from `warm_start`, GPT-2 less. Further grammars, or other machines beside it, take away
+    from it.
     """
-    return ONCE | {"machines": "pcfg@1", "lr_scheduler_type": "constant_with_warmup"}
+    return pcfg(max_steps, batch_size) | {"lr_scheduler_type": "constant_with_warmup"}
 
 
 def zero_shot(max_steps: int, batch_size: int) -> dict[str, Any]:

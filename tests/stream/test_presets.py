@@ -42,5 +42,6 @@ def test_what_is_given_wins() -> None:
 
 
 def test_an_unknown_preset_is_named() -> None:
-    with pytest.raises(ValueError, match="no preset 'cold_start'; known: warm_start, warm_start_rotary, zero"):
+    known = "warm_start, warm_start_rotary, zero_shot, paper"
+    with pytest.raises(ValueError, match=f"no preset 'cold_start'; known: {known}"):
         SyntheticUPConfig.preset("cold_start", 10, 8)
