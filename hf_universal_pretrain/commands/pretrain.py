@@ -209,7 +209,8 @@ def pretrain(script: ScriptArguments, data: SyntheticUPConfig, args: UPConfig) -
 
     if args.process_index == 0 and not was_finished:
         print(f"Plan:\n{plan_table(model, args, data)}", flush=True)
-        if data.recipe == "warm_start" and has_rotary_positions(model.config):
+        # where a model goes on, the data's settings are those of its stream, which a preset does not change
+        if script.model and data.recipe == "warm_start" and has_rotary_positions(model.config):
             print("This model has rotary positions: --preset warm_start_rotary suits it better.", flush=True)
     if script.dry_run:
         return

@@ -119,6 +119,14 @@ def test_a_model_with_rotary_positions_is_told_of_the_preset_that_suits_it(run_r
         assert done.returncode == 0 and ("--preset warm_start_rotary suits it better" in done.stdout) == told
 
 
+def test_a_model_that_goes_on_keeps_its_stream_and_is_told_of_no_other_preset(run_recipe, tmp_path: Path) -> None:
+    small = "num_hidden_layers=1,hidden_size=16,intermediate_size=32,num_attention_heads=2,num_key_value_heads=2"
+    flags = ["--model", "llama", "--config_overrides", small, *TINY[4:], "--max_steps", "1", "--output_dir", "first"]
+    assert run_recipe("pretrain.py", *flags, cwd=tmp_path).returncode == 0
+    more = run_recipe("pretrain.py", "--warm_start", "first", "--dry_run", "--use_cpu", cwd=tmp_path)
+    assert more.returncode == 0 and "Plan:" in more.stdout and "suits it better" not in more.stdout
+
+
 def test_every_configuration_file_is_accepted(run_recipe, tmp_path: Path) -> None:
     """Those of pretrain.py: those of compare.py have arms."""
     files = sorted((ROOT / "recipes" / "configs").glob("*.yaml"))
