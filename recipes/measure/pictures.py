@@ -270,6 +270,33 @@ def warm_starts() -> None:
         save(drawn, name)
 
 
+def less_text() -> None:
+    """Scratch and the preset of each architecture on a quarter of the text."""
+    runs = [run for run in read("short_text")["runs"] if "end of the text" in run["text"]]
+    drawn = figure(10, 3.4)
+    shown = {"gpt2": ("GPT-2", "warm_start"), "llama": ("Llama", "warm_start_rotary"),
+             "qwen3": ("Qwen3", "warm_start_rotary")}  # fmt: skip
+    bytes_a_step = 16 * 256
+    for axis, (model, (title, preset)) in zip(drawn.subplots(1, len(shown), sharey=True), shown.items(), strict=True):
+        for arm, before, words in (
+            ("scratch", "random weights", "from scratch"), ("warm", f"--preset {preset}", f"after {preset}"),
+        ):  # fmt: skip
+            seeds = [
+                [[step * bytes_a_step, bits] for step, bits in run["curve"]]
+                for run in runs
+                if run["model"] == model and run["before"] == before
+            ]
+            draw_arm(axis, seeds, arm, ARMS[arm], f"{words} ({len(seeds)})")
+        plain(axis)
+        axis.set_title(title, loc="left", color=INK)
+        axis.set(xlabel="bytes of real text", ylim=(2.4, 5), xticks=range(0, 600_001, 200_000))
+        axis.xaxis.set_major_formatter(EngFormatter())
+        axis.legend(frameon=False, fontsize=8, title="before it (seeds)", title_fontsize=8)
+        axis.label_outer()
+    drawn.axes[0].set_ylabel("bits per byte of held-out text (axis from 2.4)", fontsize=9)
+    save(drawn, "less_text")
+
+
 def published() -> None:
     """What each published recipe brings beside scratch on both texts: seeds as dots, means as strokes."""
     english = read("published")["arms"]
@@ -381,7 +408,8 @@ def growth() -> None:
 
 PICTURES: dict[str, Callable[[], None]] = {
     "rows": rows, "buffer": buffer, "inspect": inspect, "families": families, "worth": worth, "compare": compare,
-    "warm_starts": warm_starts, "published": published, "transfer": transfer, "zero_shot": zero_shot, "growth": growth,
+    "warm_starts": warm_starts, "less_text": less_text, "published": published, "transfer": transfer,
+    "zero_shot": zero_shot, "growth": growth,
 }  # fmt: skip
 
 
