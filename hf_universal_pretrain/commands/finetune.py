@@ -65,7 +65,11 @@ from hf_universal_pretrain.runs.origin import recipe_of, trained_length
 from hf_universal_pretrain.runs.settings import at_least, check_arguments, run_settings, told_windows
 from hf_universal_pretrain.stream.presets import PRESETS, taken_of
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
-from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pretraining_optimizer
+from hf_universal_pretrain.training.stage_two import (
+    KeepOptimizerCallback,
+    VocabularyFirstCallback,
+    pretraining_optimizer,
+)
 from hf_universal_pretrain.training.text_trainer import StreamedTextTrainer
 
 
@@ -113,6 +117,10 @@ class ScriptArguments:
     """Rows of the embeddings, rounded up to a multiple; where the model is drawn anew."""
     rescale_norms: bool = False
     """Give each matrix that is taken the norm of the random one in whose place it stands."""
+    vocabulary_first: int = 0
+    """Optimizer steps in which the vocabulary's rows alone are trained, in and out, before all weights are; 0: none.
+    For a model that was pretrained over the symbols of a large tokenizer, which stand for nothing yet: 60 of 340 steps
+    helped, with a vocabulary of 4,096."""
     keep_optimizer: bool = False
     """Go on with Adam's moments from the pretraining run's last checkpoint. By default they start anew, with a
     warm-up."""
@@ -175,8 +183,12 @@ def as_published(script: ScriptArguments) -> ScriptArguments:
 
 
 def callbacks(script: ScriptArguments, args: TrainingArguments) -> list[TrainerCallback]:
-    """Adam's moments of the pretraining, and an early stop, where they are asked for."""
+    """Adam's moments of the pretraining, the vocabulary first, and an early stop, where they are asked for."""
     made: list[TrainerCallback] = []
+    if script.vocabulary_first:
+        if args.deepspeed:
+            raise ValueError("--vocabulary_first: DeepSpeed keeps gradients of its own: leave one of the two out")
+        made.append(VocabularyFirstCallback(script.vocabulary_first))
     if script.keep_optimizer:
         made.append(KeepOptimizerCallback(pretraining_optimizer(script.model)))
     if script.early_stopping_patience:
@@ -302,6 +314,7 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
         at_least(1, "eval_windows", script.eval_windows)
         at_least(2, "context_length", script.context_length)
         at_least(0, "early_stopping_patience", script.early_stopping_patience)
+        at_least(0, "vocabulary_first", script.vocabulary_first)
         check_texts(script, args)
         if script.keep_optimizer and not script.takes_all:
             raise ValueError("--keep_optimizer: Adam's moments fit only a model that is taken whole (--transfer all)")
@@ -322,7 +335,7 @@ def finetune(script: ScriptArguments, args: TrainingArguments) -> None:
             args, model, tokenizer, blocks, from_scratch=script.from_scratch, transfer=script.transfer,
             embeddings=script.vocabulary_rows, rescale_norms=script.rescale_norms,
             keep_optimizer=script.keep_optimizer, pretrained=Path(script.model).name,
-            starting_weights=start.weights,
+            starting_weights=start.weights, vocabulary_first=script.vocabulary_first or None,
             eval_text=told_windows(windows), early_stopping_patience=script.early_stopping_patience,
         )  # fmt: skip
         resume, was_finished = where_to_go_on(args, settings)

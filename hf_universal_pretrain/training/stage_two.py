@@ -1,4 +1,4 @@
-"""Keeping Adam's moments of pretraining for the training that follows, instead of starting them at zero."""
+"""How training on real text begins: with Adam's moments of the pretraining, or with the vocabulary alone."""
 
 import pickle
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_universal_pretrain.errors import first_line
+from hf_universal_pretrain.models.transfer import parts_of
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 
 
@@ -68,3 +69,31 @@ class KeepOptimizerCallback(TrainerCallback):
         if not isinstance(bare, (torch.optim.Adam, torch.optim.AdamW)):
             raise ValueError(f"--keep_optimizer goes with --optim adamw_torch, not with {type(bare).__name__}")
         return kept
+
+
+class VocabularyFirstCallback(TrainerCallback):
+    """Trains the rows of the vocabulary alone in the first steps, in and out; then all weights.
+
+    The other weights have no gradient there, so that optimizers pass them over: no decay, and moments that begin when
+    they do. Gradients are clipped, and their norm is logged, with all weights. It keeps no state: the step decides.
+
+    Args:
+        steps: optimizer steps in which all but the vocabulary stays as it is.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.others: list[torch.nn.Parameter] = []
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        parts = parts_of(kwargs["model"])
+        self.others = [weight for name, weight in kwargs["model"].named_parameters() if parts[name] != "vocabulary"]
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step < self.steps:
+            for weight in self.others:
+                weight.grad = None

@@ -18,7 +18,11 @@ from hf_universal_pretrain.models.build import build_config, build_model, load_m
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.packed import TokenBlocks
 from hf_universal_pretrain.training.bits_trainer import BitsTrainer
-from hf_universal_pretrain.training.stage_two import KeepOptimizerCallback, pretraining_optimizer
+from hf_universal_pretrain.training.stage_two import (
+    KeepOptimizerCallback,
+    VocabularyFirstCallback,
+    pretraining_optimizer,
+)
 from tests.conftest import once
 
 
@@ -282,6 +286,7 @@ def test_kept_moments_are_those_of_the_checkpoint_and_the_rate_is_the_new_one(
         (["--pad_vocab_multiple_of", "0"], "--pad_vocab_multiple_of must be at least 1"),
         (["--transfer", "attention", "--keep_optimizer"], "--keep_optimizer: Adam's moments fit only"),
         (["--from_scratch", "--keep_optimizer"], "--keep_optimizer: Adam's moments fit only"),
+        (["--vocabulary_first", "-1"], "--vocabulary_first must be at least 0"),
         (["--early_stopping_patience", "2", "--eval_strategy", "no"], "--early_stopping_patience"),
         (["--streaming"], "--streaming: give --eval_file or --eval_split too"),
         (["--streaming", "--eval_file", "other.txt", "--max_steps", "-1"], "--streaming: give --max_steps"),
@@ -298,6 +303,58 @@ def test_refusals(flags: list[str], message: str, finetune, run_folder: Path, ca
     shown = capsys.readouterr().err
     assert exited.value.code == 2 and message in shown and len(shown.strip().splitlines()) == 1, shown
     assert sorted(run_folder.rglob("*")) == before
+
+
+class Watch(TrainerCallback):
+    """Notes after each step which weights differ from the step before."""
+
+    def __init__(self, model) -> None:
+        self.weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        self.moved: list[set[str]] = []
+
+    def on_step_end(self, args, state, control, model, **kwargs) -> None:
+        now = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        self.moved.append({name for name in now if not torch.equal(now[name], self.weights[name])})
+        self.weights = now
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_vocabulary_alone_moves_in_the_first_steps_and_then_all_weights(
+    tied: bool, run_folder: Path, tmp_path: Path
+) -> None:
+    """Weight decay moves nothing either, and two micro-batches are one step; Adam begins anew where the rest does."""
+    tokenizer = build_tokenizer("byte")
+    model = build_model(
+        build_config("gpt2", tokenizer, f"n_layer=1,n_embd=16,n_head=2,n_positions=64,tie_word_embeddings={tied}"), 0
+    )
+    watch = Watch(model)
+    args = TrainingArguments(
+        str(tmp_path), max_steps=4, learning_rate=1e-2, weight_decay=0.3, use_cpu=True, save_strategy="no",
+        gradient_accumulation_steps=2, per_device_train_batch_size=2,
+    )  # fmt: skip
+    blocks = TokenBlocks((run_folder / "train.txt").read_bytes(), tokenizer, 32)
+    trainer = BitsTrainer(
+        model=model, args=args, train_dataset=blocks, processing_class=tokenizer, context_length=32,
+        callbacks=[VocabularyFirstCallback(2), watch],
+    )  # fmt: skip
+    trainer.train()
+    vocabulary = {"transformer.wte.weight"} | (set() if tied else {"lm_head.weight"})
+    assert watch.moved == [vocabulary, vocabulary, set(watch.weights), set(watch.weights)]
+    steps = {name: float(trainer.optimizer.state[weight]["step"]) for name, weight in model.named_parameters()}
+    assert steps == {name: 4 if name in vocabulary else 2 for name in watch.weights}
+
+
+def test_a_run_that_goes_on_from_its_first_steps_ends_as_one_in_one_piece(finetune, run_folder: Path, capsys) -> None:
+    """And `--vocabulary_first` is one of the settings that a run cannot go on without."""
+    flags = ["--lr_scheduler_type", "constant", "--vocabulary_first", "3", "--save_steps", "2", "--max_steps"]
+    finetune(*flags, "6", "--output_dir", "whole")
+    finetune(*flags, "2", "--output_dir", "pieces")
+    with pytest.raises(SystemExit):
+        finetune(*flags[:2], *flags[4:], "6", "--output_dir", "pieces")
+    assert "vocabulary_first (was 3, now None)" in capsys.readouterr().err
+    finetune(*flags, "6", "--output_dir", "pieces")
+    whole, pieces = (load_model(str(run_folder / folder)).state_dict() for folder in ("whole", "pieces"))
+    assert all(torch.equal(whole[name], pieces[name]) for name in whole)
 
 
 def test_a_run_without_checkpoints_has_no_moments_to_keep(tmp_path: Path) -> None:
