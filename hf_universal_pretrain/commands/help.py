@@ -22,7 +22,7 @@ GROUPS = {
     "this command": ("config", "preset", "recipe", "dry_run"),
     "model": (
         "model", "warm_start", "config_overrides", "tokenizer", "pad_vocab_multiple_of", "trust_remote_code",
-        "from_scratch", "transfer", "embeddings", "rescale_norms", "keep_optimizer",
+        "from_scratch", "transfer", "embeddings", "rescale_norms", "vocabulary_first", "keep_optimizer",
     ),
     "machines": (
         "machines", "family", "complexity", "target_acceptance", "curriculum", "num_layers", "hidden_size",
@@ -65,9 +65,9 @@ def field_docs(cls: type) -> dict[str, str]:
 
 def stock_docs() -> dict[str, str]:
     """The first sentence on each argument in the docstring of `TrainingArguments`."""
-    argument = re.compile(r"^ +(\w+) ?\(.*\):\n +(.+(?:\n {12,}\S.*)*)", re.MULTILINE)
+    argument = re.compile(r"^( +)(\w+) ?\(.*\):\n((?:\1 +\S.*\n?)+)", re.MULTILINE)  # its text is indented further
     found = argument.findall(inspect.getdoc(TrainingArguments) or "")
-    return {name: re.split(r"(?<=[.])\s", " ".join(text.split()))[0] for name, text in found}
+    return {name: re.split(r"(?<=[.])\s", " ".join(text.split()))[0] for _, name, text in found}
 
 
 def help_text(

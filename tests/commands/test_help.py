@@ -72,6 +72,13 @@ def test_stock_arguments_are_shown_when_asked_for(shown) -> None:
         assert not field.init or f"  --{field.name} " in all_of_them, field.name
 
 
+def test_the_help_of_stock_arguments_is_not_cut_off() -> None:
+    """Sentences that go on over lines in the docstring end in the help, too."""
+    docs = help.stock_docs()
+    assert len(docs) > 100
+    assert [name for name, text in docs.items() if not text.endswith(".")] == []
+
+
 def test_help_texts_name_all_families_and_probes() -> None:
     machines = help.field_docs(SyntheticUPConfig)["machines"]
     assert set(FAMILIES) <= set(re.findall(r"\w+", machines.partition("Families:")[2]))
