@@ -35,7 +35,7 @@ INK, FAINT = "#22303c", "#8b98a5"
 ARMS = {
     "scratch": "#6b7680", "all": "#0072b2", "up": "#0072b2", "text": "#009e73", "one_chain": "#d55e00",
     "markov_fixed": "#e69f00", "shuffled_weights": "#cc79a7", "warm": "#0072b2", "shuffled": "#cc79a7",
-    "attention, vocabulary drawn anew": "#e69f00", "grammar": "#d55e00",
+    "attention, vocabulary drawn anew": "#e69f00", "grammar": "#d55e00", "grammar_at_once": "#e69f00",
 }  # fmt: skip
 
 
@@ -246,28 +246,33 @@ def compare() -> None:
 
 
 def warm_starts() -> None:
-    """The arms of each `warm_start_*` configuration, and scratch with weights as narrow as the library draws them."""
+    """The arms of each `warm_start_*` configuration, and scratch with narrow weights where it was run."""
     words = {
         "scratch": "from scratch", "shuffled": "after the start's weights, shuffled", "warm": "after the start",
         "grammar": "after a grammar", "text": "after as many bytes of other English",
+        "grammar_at_once": "after a grammar, all weights at once",
     }  # fmt: skip
-    for path in sorted(RESULTS.glob("warm_start_*_narrow.json")):
-        name = path.stem.removesuffix("_narrow")
+    ends = {"warm_start_python": (1.5, 4), "warm_start_bpe": (2, 3.5)}
+    for path in sorted(RESULTS.glob("warm_start_*.json")):
+        if path.stem.endswith("_narrow"):
+            continue
         drawn = figure(8, 4)
         axis = drawn.subplots()
-        narrow = list(read(path.stem)["arms"]["scratch"]["curves"].values())
-        draw_arm(axis, narrow, "narrow", "#b4bcc4", f"from scratch, initializer_range .02 ({len(narrow)} seeds)")
-        for arm, result in read(name)["arms"].items():
+        if path.with_stem(f"{path.stem}_narrow").exists():
+            narrow = list(read(f"{path.stem}_narrow")["arms"]["scratch"]["curves"].values())
+            draw_arm(axis, narrow, "narrow", "#b4bcc4", f"from scratch, initializer_range .02 ({len(narrow)} seeds)")
+        for arm, result in read(path.stem)["arms"].items():
             seeds = list(result["curves"].values())
             draw_arm(axis, seeds, arm, ARMS[arm], f"{words[arm]} ({len(seeds)})")
         plain(axis)
-        low = 1.5 if "python" in name else 1.75
+        low, high = ends.get(path.stem, (1.75, 4))
         axis.set(
-            ylabel=f"bits per byte of held-out text (axis from {low})", ylim=(low, 4), xlabel="bytes of real text"
-        )
+            ylabel=f"bits per byte of held-out text (axis from {low})", ylim=(low, high),
+            xlabel=f"{'tokens' if path.stem == 'warm_start_bpe' else 'bytes'} of real text",
+        )  # fmt: skip
         axis.xaxis.set_major_formatter(EngFormatter())
         axis.legend(frameon=False, fontsize=9, title="initializer_range .08 where nothing is said (seeds)")
-        save(drawn, name)
+        save(drawn, path.stem)
 
 
 def less_text() -> None:
