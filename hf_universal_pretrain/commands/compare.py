@@ -3,6 +3,8 @@
     python recipes/compare.py --config recipes/configs/compare_cpu.yaml
     python recipes/compare.py --config recipes/configs/compare_cpu.yaml --only scratch up --seeds 0
     python recipes/compare.py --config recipes/configs/compare_cpu.yaml --dry_run
+    python recipes/compare.py --config recipes/configs/compare_cpu.yaml --output_dir out/short \\
+        --override finetune.max_steps=150 pretrain.max_steps=225
 
 An arm is a way to come by a model before real-text training, which is the same for all: the same architecture, rows
 and order (by seed), and number of steps. In the YAML, `arms` maps names to:

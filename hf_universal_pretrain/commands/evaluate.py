@@ -2,7 +2,7 @@
 
     python recipes/evaluate.py --model out/quickstart --text english=english-valid.txt --json out/evaluation.json
     python recipes/evaluate.py --model gpt2 --dataset ORG/NAME --text_column text --probes none
-    python recipes/evaluate.py --model out/quickstart/checkpoint-* --text english=english-valid.txt --probes none \
+    python recipes/evaluate.py --model out/quickstart/checkpoint-* --text english=english-valid.txt --probes none \\
         --windows 1000 --json out/curve.json
 
 Any causal language model, with its own tokenizer. A text's `bits_per_byte` is over the second half of each window;

@@ -22,7 +22,7 @@ from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
 from hf_universal_pretrain.models.tokenizers import build_tokenizer
 from hf_universal_pretrain.models.transfer import shuffle_weights
-from hf_universal_pretrain.reading import load_json
+from hf_universal_pretrain.reading import load_json, load_yaml
 from hf_universal_pretrain.runs.comparison import (
     Run,
     read_curve,
@@ -61,6 +61,9 @@ class ScriptArguments:
     """Flags of pretrain.py that all arms share (a mapping)."""
     finetune: str = "{}"
     """Flags of finetune.py that all arms share (a mapping)."""
+    override: list[str] = field(default_factory=list)
+    """Changes to the three mappings, as in finetune.max_steps=150 or arms.warm.pretrain.max_steps=225: what stands
+    beside them in a configuration stays. A run with other flags needs another --output_dir."""
     reference: str = "scratch"
     """The arm that the others are compared with."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -99,6 +102,8 @@ class ScriptArguments:
             if not isinstance(value, dict):
                 raise ValueError(f"--{name} must be a mapping, not {value!r}")
             mappings[name] = value
+        for change in self.override:
+            _override(mappings, change)
         self.specs, self.pretrain_flags, self.finetune_flags = mappings.values()
         for arm, spec in self.specs.items():
             if not ARM_NAME.fullmatch(arm) or arm.startswith(("architecture", "texts")):
@@ -117,6 +122,27 @@ class ScriptArguments:
                 raise ValueError(f"--only and --reference take arms, and {arm!r} is none of {', '.join(self.specs)}")
         if self.sweep_seed in self.seeds:
             raise ValueError(f"--sweep_seed: {self.sweep_seed} is one of --seeds; the sweep needs rows of its own")
+
+
+def _override(mappings: dict[str, dict[str, Any]], change: str) -> None:
+    """Sets one value in nested mappings, in place; `change` is `PATH=VALUE`, with dots in the path and YAML as value.
+
+    Raises:
+        ValueError: names the flag.
+    """
+    path, equals, value = change.partition("=")
+    first, *keys = path.split(".")
+    if not equals or first not in mappings or not all(keys) or not keys:
+        raise ValueError(f"--override {change}: write arms.KEY=VALUE, pretrain.KEY=VALUE or finetune.KEY=VALUE")
+    place: Any = mappings[first]
+    for key in keys[:-1]:
+        place = place.setdefault(key, {})
+        if not isinstance(place, dict):
+            raise ValueError(f"--override {change}: {key} holds a value, and no mapping")
+    try:
+        place[keys[-1]] = load_yaml(value)
+    except ValueError as error:
+        raise ValueError(f"--override {change}: {value!r} cannot be read as YAML ({error})") from error
 
 
 class Failed(RuntimeError):

@@ -1,11 +1,11 @@
 """Continues a pretrained model on real text, or runs the same training from random weights.
 
     python recipes/finetune.py --model out/quickstart --train_file corpus.txt --eval_file held_out.txt
-    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --eval_file held_out.txt \
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --eval_file held_out.txt \\
         --from_scratch --compare_with out/quickstart-finetuned
 
     python recipes/finetune.py --model out/quickstart --train_file corpus.txt --transfer attention
-    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --tokenizer OTHER \
+    python recipes/finetune.py --model out/quickstart --train_file corpus.txt --tokenizer OTHER \\
         --embeddings match_by_text
 
 `--transfer` says which parts of the pretrained model are taken, `--embeddings` what becomes of its vocabulary; the

@@ -1,6 +1,6 @@
 """How far back the rows of one machine reach: what the last 0, 1, 2 ... symbols tell about the next.
 
-    python recipes/measure/orders.py --machines language,two_clocks,lstm,gru,rnn,reservoir --conditioning none \
+    python recipes/measure/orders.py --machines language,two_clocks,lstm,gru,rnn,reservoir --conditioning none \\
         --entropy_range 0.9 2.1 --hidden_size 64 --gain_range 1 4
 
 For each family: `--count` machines as a pool has them, each writing one long text; the bits a symbol of a Markov model

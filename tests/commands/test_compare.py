@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hf_universal_pretrain.commands import compare
+from hf_universal_pretrain.commands.arguments import parse_args
 from hf_universal_pretrain.commands.experiment import Experiment, ScriptArguments
 from hf_universal_pretrain.models.transfer import shuffle_weights
 from hf_universal_pretrain.text import deal_out
@@ -72,6 +73,12 @@ def test_shuffled_weights_are_the_same_values(make_model) -> None:
         (["--arms", '{"scratch": {}, "b": {"weights_of": "c"}}'], "b takes the weights of 'c'"),
         (["--sweep_seed", "0"], "--sweep_seed: 0 is one of --seeds"),
         (["--pretrain", "[1]"], "--pretrain must be a mapping"),
+        (["--override", "finetune.max_steps"], "--override finetune.max_steps: write arms.KEY=VALUE"),
+        (["--override", "seeds=1"], "--override seeds=1: write arms.KEY=VALUE"),
+        (["--override", "finetune..a=1"], "--override finetune..a=1: write arms.KEY=VALUE"),
+        (["--override", "finetune.max_steps.few=1"], "max_steps holds a value, and no mapping"),
+        (["--override", "finetune.max_steps=[1"], "'[1' cannot be read as YAML"),
+        (["--override", "arms.up.teach=1"], "up must be a mapping with keys among"),
         (["--train_file", "nowhere.txt"], "--train_file"),
     ],
 )
@@ -131,6 +138,22 @@ def test_stopped_it_leaves_no_run_behind_and_goes_on(config, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     curve = json.loads((tmp_path / "out/comparison.json").read_text())["arms"]["scratch"]["curves"]["0"]
     assert curve[0][0] == 0 and curve[-1][0] == 400 * 4 * 32  # one curve, from before the stop to the end
+
+
+def test_an_override_changes_what_it_names_and_leaves_the_rest(config, tmp_path: Path, monkeypatch) -> None:
+    """On top of a configuration, where the whole mapping on the command line would take its place."""
+    monkeypatch.chdir(tmp_path)
+    flags = config("  scratch: {}\n  up: {pretrain: {max_steps: 7, machines: lstm}}\n")
+    changes = ["finetune.max_steps=5", "finetune.lr_scheduler_kwargs={min_lr_rate: 0.1}"]
+    changes += ["pretrain.learning_rate=2e-3", "arms.up.pretrain.max_steps=3", "arms.more.pretrain.use_cpu=true"]
+    (script,) = parse_args((ScriptArguments,), "", lambda asked: {}, [*flags, "--override", *changes])
+    assert script.finetune_flags == {
+        "max_steps": 5, "per_device_train_batch_size": 4, "use_cpu": True, "eval_windows": 4, "warmup_steps": 2,
+        "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+    }  # fmt: skip
+    assert float(script.pretrain_flags["learning_rate"]) == 2e-3 and script.pretrain_flags["max_steps"] == 4
+    assert script.specs["up"] == {"pretrain": {"max_steps": 3, "machines": "lstm"}}
+    assert script.specs["more"] == {"pretrain": {"use_cpu": True}}
 
 
 def test_a_model_can_be_one_for_each_seed() -> None:

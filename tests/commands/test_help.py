@@ -72,6 +72,12 @@ def test_stock_arguments_are_shown_when_asked_for(shown) -> None:
         assert not field.init or f"  --{field.name} " in all_of_them, field.name
 
 
+@pytest.mark.parametrize("command", MODULES)
+def test_lines_of_an_example_stay_lines(command: str, shown) -> None:
+    """A command that goes on over lines does so in the help, with a backslash between them."""
+    assert [line for line in shown(command, "-h").splitlines() if re.search(r"\S {3,}--", line)] == []
+
+
 def test_the_help_of_stock_arguments_is_not_cut_off() -> None:
     """Sentences that go on over lines in the docstring end in the help, too."""
     docs = help.stock_docs()
