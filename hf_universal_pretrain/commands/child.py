@@ -58,6 +58,29 @@ def told_before(folder: Path) -> list[str] | None:
     return found if isinstance(found, list) else None
 
 
+def differences(before: list[str], now: list[str]) -> list[str]:
+    """The flags in which two command lines differ, in whatever order they stand, such as `--seed (was 0, now 1)`."""
+    was, given = _by_flag(before), _by_flag(now)
+    return [
+        f"{flag} (was {was.get(flag, 'not given')}, now {given.get(flag, 'not given')})"
+        for flag in dict.fromkeys([*was, *given])
+        if was.get(flag) != given.get(flag)
+    ]
+
+
+def _by_flag(line: list[str]) -> dict[str, str]:
+    """The values of each flag of a command line, as one word."""
+    values: dict[str, list[str]] = {}
+    flag = ""
+    for word in line:
+        if word.startswith("--"):
+            flag = word
+            values[flag] = []
+        else:
+            values.setdefault(flag, []).append(word)
+    return {flag: " ".join(given) for flag, given in values.items()}
+
+
 def words(flags: dict[str, Any]) -> list[str]:
     """Flags as the words of a command line, without the token."""
     made = []

@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
-from hf_universal_pretrain.commands.child import last_words, start, told, told_before
+from hf_universal_pretrain.commands.child import differences, last_words, start, told, told_before
 from hf_universal_pretrain.errors import InUse
 from hf_universal_pretrain.masking import mask
 from hf_universal_pretrain.models.build import build_config, build_model, load_model
@@ -194,9 +194,11 @@ class Experiment:
         name, flags = folder.relative_to(self.root), told(settings)
         with self.locks[folder]:
             before = told_before(folder)
-            if before not in (None, flags):
-                other = " ".join(word for word in before or [] if word not in flags)
-                raise Failed(f"{name} was begun with other flags ({other}): delete the folder to run it anew")
+            other = [] if before is None else differences(before, flags)
+            if other:
+                raise Failed(
+                    f"{name} was begun with other flags, {', '.join(other)}: delete the folder to run it anew"
+                )
             if (folder / "eval_results.json").is_file():
                 return folder
             if not self.starts_runs:

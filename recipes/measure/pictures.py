@@ -258,7 +258,9 @@ def warm_starts() -> None:
             continue
         drawn = figure(8, 4)
         axis = drawn.subplots()
+        title = "before the real text (seeds)"
         if path.with_stem(f"{path.stem}_narrow").exists():
+            title = "initializer_range .08 where nothing is said (seeds)"
             narrow = list(read(f"{path.stem}_narrow")["arms"]["scratch"]["curves"].values())
             draw_arm(axis, narrow, "narrow", "#b4bcc4", f"from scratch, initializer_range .02 ({len(narrow)} seeds)")
         for arm, result in read(path.stem)["arms"].items():
@@ -271,7 +273,7 @@ def warm_starts() -> None:
             xlabel=f"{'tokens' if path.stem == 'warm_start_bpe' else 'bytes'} of real text",
         )  # fmt: skip
         axis.xaxis.set_major_formatter(EngFormatter())
-        axis.legend(frameon=False, fontsize=9, title="initializer_range .08 where nothing is said (seeds)")
+        axis.legend(frameon=False, fontsize=9, title=title)
         save(drawn, path.stem)
 
 

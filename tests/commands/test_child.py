@@ -20,6 +20,18 @@ TOKEN = "hf_" + "aB3" * 12
 FLAGS = {"max_steps": 4, "hub_token": "a-secret", "hub_tokn": "another", "note": f"see {TOKEN}"}
 
 
+def test_a_run_is_another_by_the_values_of_its_flags_and_not_by_their_order() -> None:
+    flags = {"family": ["a.b=1", "c.d=-2"], "seed": 0, "kwargs": {"x": 1}}
+    before = child.told(flags)
+    assert child.differences(before, child.told(dict(reversed(flags.items())))) == []
+    assert child.differences(before, child.told({**flags, "seed": 1})) == ["--seed (was 0, now 1)"]
+    assert child.differences(before, child.told({**flags, "family": ["c.d=-2", "a.b=1"]})) == [
+        "--family (was a.b=1 c.d=-2, now c.d=-2 a.b=1)"
+    ]
+    assert child.differences(before, child.told({**flags, "max_steps": -1})) == ["--max_steps (was not given, now -1)"]
+    assert child.differences(before, before[:-2]) == ['--kwargs (was {"x": 1}, now not given)']
+
+
 def test_no_token_reaches_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called = {}
     monkeypatch.setattr(child.subprocess, "Popen", lambda words, env, **kwargs: called.update(words=words, env=env))
