@@ -263,14 +263,16 @@ def warm_starts() -> None:
             title = "initializer_range .08 where nothing is said (seeds)"
             narrow = list(read(f"{path.stem}_narrow")["arms"]["scratch"]["curves"].values())
             draw_arm(axis, narrow, "narrow", "#b4bcc4", f"from scratch, initializer_range .02 ({len(narrow)} seeds)")
+        of_tokens = path.stem == "warm_start_bpe"
         for arm, result in read(path.stem)["arms"].items():
             seeds = list(result["curves"].values())
-            draw_arm(axis, seeds, arm, ARMS[arm], f"{words[arm]} ({len(seeds)})")
+            first = ", vocabulary first" if of_tokens and arm == "grammar" else ""
+            draw_arm(axis, seeds, arm, ARMS[arm], f"{words[arm]}{first} ({len(seeds)})")
         plain(axis)
         low, high = ends.get(path.stem, (1.75, 4))
         axis.set(
             ylabel=f"bits per byte of held-out text (axis from {low})", ylim=(low, high),
-            xlabel=f"{'tokens' if path.stem == 'warm_start_bpe' else 'bytes'} of real text",
+            xlabel=f"{'tokens' if of_tokens else 'bytes'} of real text",
         )  # fmt: skip
         axis.xaxis.set_major_formatter(EngFormatter())
         axis.legend(frameon=False, fontsize=9, title=title)
