@@ -38,7 +38,8 @@ def pin_run(folder: Path) -> None:
     shutil.copytree(run / MIDWAY, kept / MIDWAY)
     claim = json.loads((run / "_run.json").read_text())
     (kept / "_run.json").write_text(json.dumps(claim | {"finished_at": None}, indent=1))
-    write("run", {"files": runs.files(run), "weights": runs.weights(run)})
+    weights = runs.weights(run)
+    write("run", {"files": runs.files(run), "weights": weights, "gone_on": weights})
 
 
 def pin_cards(folder: Path) -> None:

@@ -63,7 +63,15 @@ def made_on() -> dict[str, str]:
     """What sums of floating-point numbers, and so their last bits, depend on."""
     return {
         "torch": torch.__version__, "machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability(),
+        "model": _cpu_model(),
     }  # fmt: skip
+
+
+def _cpu_model() -> str:
+    """Vendor, family and model of the CPU, by which libraries choose how to multiply; "" where Linux does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", info.read_text(), re.MULTILINE)) if info.is_file() else {}
+    return " ".join(lines.get(name, "") for name in ("vendor_id", "cpu family", "model")).strip()
 
 
 def weights(folder: Path) -> dict[str, Any]:

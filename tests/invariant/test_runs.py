@@ -19,7 +19,7 @@ def test_a_checkpoint_of_the_pinned_code_is_gone_on_from(pinned, same_kind_of_ma
     shutil.copytree(runs.PINNED / "run", tmp_path / "run")
     said = runs.run_recipe(runs.PRETRAIN, tmp_path)
     assert "Going on from run/checkpoint-3" in said and "Changed since then" not in said
-    assert_same_weights(runs.weights(tmp_path / "run"), pinned("run")["weights"], same_kind_of_machine)
+    assert_same_weights(runs.weights(tmp_path / "run"), pinned("run")["gone_on"], same_kind_of_machine)
 
 
 def test_a_run_ends_with_the_pinned_weights_and_files(pinned, same_kind_of_machine: bool, made: Path) -> None:
