@@ -9,7 +9,7 @@
 - `export.json`: checksums of the rows of an exported data set;
 - `cards/`: the cards of a pretrained model, of its fine-tuning and of an exported data set;
 - `flags.json`: the flags of the recipes and the values that they have when they are not given;
-- `made_on.json`: the build of torch and the model of CPU that all of it was made on: only there are last bits compared.
+- `made_on.json`: the build of torch and the model of CPU that all of it was made on (only there are last bits equal).
 
 The tests know the package only by its public names and by its recipes' files, so that they hold for any layout of its
 modules. What is changed on purpose (a card's wording, a flag, a default) is pinned anew, and the difference read in
