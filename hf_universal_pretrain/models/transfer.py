@@ -58,7 +58,7 @@ class Taken:
 
 def parts_of(model: PreTrainedModel) -> dict[str, str]:
     """The part that each weight and saved buffer of a model belongs to, by its name; tied weights stand once."""
-    vocabulary = {id(weight) for weight in _vocabulary_weights(model)}
+    vocabulary = {id(weight) for weight in vocabulary_weights(model)}
     modules = dict(model.named_modules())
     parts = {}
     for name in _tensors(model):
@@ -101,7 +101,8 @@ def _tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **{n: b for n, b in model.named_buffers() if n in saved}}
 
 
-def _vocabulary_weights(model: PreTrainedModel) -> list[Tensor]:
+def vocabulary_weights(model: PreTrainedModel) -> list[nn.Parameter]:
+    """The input embedding of tokens and the output layer over them, with its bias; tied weights stand twice."""
     modules = [model.get_input_embeddings(), model.get_output_embeddings()]
     return [weight for module in modules if module is not None for weight in module.parameters(recurse=False)]
 

@@ -8,7 +8,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_universal_pretrain.errors import first_line
-from hf_universal_pretrain.models.transfer import parts_of
+from hf_universal_pretrain.models.transfer import vocabulary_weights
 from hf_universal_pretrain.runs.checkpoints import newest_complete
 
 
@@ -88,8 +88,8 @@ class VocabularyFirstCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        parts = parts_of(kwargs["model"])
-        self.others = [weight for name, weight in kwargs["model"].named_parameters() if parts[name] != "vocabulary"]
+        vocabulary = {id(weight) for weight in vocabulary_weights(kwargs["model"])}
+        self.others = [weight for weight in kwargs["model"].parameters() if id(weight) not in vocabulary]
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
