@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -282,9 +282,20 @@ def warm_starts() -> None:
 def less_text() -> None:
     """Scratch and the preset of each architecture on a quarter of the text."""
     runs = [run for run in read("short_text")["runs"] if "end of the text" in run["text"]]
-    drawn = figure(10, 3.4)
+    by_model("less_text", runs, low=2.4, ticks=range(0, 600_001, 200_000))
+
+
+def more_text() -> None:
+    """Scratch and the preset of each architecture on four times the text."""
+    by_model("more_text", read("long_text")["runs"], low=1.8, ticks=range(0, 10_000_001, 2_500_000))
+
+
+def by_model(name: str, runs: list[dict[str, Any]], low: float, ticks: Sequence[int]) -> None:
+    """Scratch and the preset, a panel for each architecture that was measured."""
     shown = {"gpt2": ("GPT-2", "warm_start"), "llama": ("Llama", "warm_start_rotary"),
              "qwen3": ("Qwen3", "warm_start_rotary")}  # fmt: skip
+    shown = {model: words for model, words in shown.items() if any(run["model"] == model for run in runs)}
+    drawn = figure(1 + 3 * len(shown), 3.4)
     bytes_a_step = 16 * 256
     for axis, (model, (title, preset)) in zip(drawn.subplots(1, len(shown), sharey=True), shown.items(), strict=True):
         for arm, before, words in (
@@ -298,12 +309,12 @@ def less_text() -> None:
             draw_arm(axis, seeds, arm, ARMS[arm], f"{words} ({len(seeds)})")
         plain(axis)
         axis.set_title(title, loc="left", color=INK)
-        axis.set(xlabel="bytes of real text", ylim=(2.4, 5), xticks=range(0, 600_001, 200_000))
+        axis.set(xlabel="bytes of real text", ylim=(low, low + 2.6), xticks=ticks)
         axis.xaxis.set_major_formatter(EngFormatter())
         axis.legend(frameon=False, fontsize=8, title="before it (seeds)", title_fontsize=8)
         axis.label_outer()
-    drawn.axes[0].set_ylabel("bits per byte of held-out text (axis from 2.4)", fontsize=9)
-    save(drawn, "less_text")
+    drawn.axes[0].set_ylabel(f"bits per byte of held-out text (axis from {low:g})", fontsize=9)
+    save(drawn, name)
 
 
 def published() -> None:
@@ -417,8 +428,8 @@ def growth() -> None:
 
 PICTURES: dict[str, Callable[[], None]] = {
     "rows": rows, "buffer": buffer, "inspect": inspect, "families": families, "worth": worth, "compare": compare,
-    "warm_starts": warm_starts, "less_text": less_text, "published": published, "transfer": transfer,
-    "zero_shot": zero_shot, "growth": growth,
+    "warm_starts": warm_starts, "less_text": less_text, "more_text": more_text, "published": published,
+    "transfer": transfer, "zero_shot": zero_shot, "growth": growth,
 }  # fmt: skip
 
 
