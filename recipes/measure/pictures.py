@@ -290,6 +290,11 @@ def more_text() -> None:
     by_model("more_text", read("long_text")["runs"], low=1.8, ticks=range(0, 10_000_001, 2_500_000))
 
 
+def wider() -> None:
+    """Scratch and the preset of each architecture, twice as wide."""
+    by_model("wider", read("wider")["runs"], low=2.0, ticks=range(0, 2_500_001, 500_000))
+
+
 def by_model(name: str, runs: list[dict[str, Any]], low: float, ticks: Sequence[int]) -> None:
     """Scratch and the preset, a panel for each architecture that was measured."""
     shown = {"gpt2": ("GPT-2", "warm_start"), "llama": ("Llama", "warm_start_rotary"),
@@ -428,7 +433,7 @@ def growth() -> None:
 
 PICTURES: dict[str, Callable[[], None]] = {
     "rows": rows, "buffer": buffer, "inspect": inspect, "families": families, "worth": worth, "compare": compare,
-    "warm_starts": warm_starts, "less_text": less_text, "more_text": more_text, "published": published,
+    "warm_starts": warm_starts, "less_text": less_text, "more_text": more_text, "wider": wider, "published": published,
     "transfer": transfer, "zero_shot": zero_shot, "growth": growth,
 }  # fmt: skip
 
