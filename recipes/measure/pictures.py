@@ -34,8 +34,9 @@ INK, FAINT = "#22303c", "#8b98a5"
 # one colour an arm, in all pictures (Okabe and Ito's, which the colour-blind can tell apart)
 ARMS = {
     "scratch": "#6b7680", "all": "#0072b2", "up": "#0072b2", "text": "#009e73", "one_chain": "#d55e00",
-    "markov_fixed": "#e69f00", "shuffled_weights": "#cc79a7", "warm": "#0072b2", "shuffled": "#cc79a7",
-    "attention, vocabulary drawn anew": "#e69f00", "grammar": "#d55e00", "grammar_at_once": "#e69f00",
+    "markov_fixed": "#e69f00", "shuffled_weights": "#cc79a7", "warm": "#0072b2", "long": "#56b4e9",
+    "shuffled": "#cc79a7", "attention, vocabulary drawn anew": "#e69f00", "grammar": "#d55e00",
+    "grammar_at_once": "#e69f00",
 }  # fmt: skip
 
 
@@ -249,10 +250,10 @@ def warm_starts() -> None:
     """The arms of each `warm_start_*` configuration, and scratch with narrow weights where it was run."""
     words = {
         "scratch": "from scratch", "shuffled": "after the start's weights, shuffled", "warm": "after the start",
-        "grammar": "after a grammar", "text": "after as many bytes of other English",
-        "grammar_at_once": "after a grammar, all weights at once",
+        "long": "after a start of four times the rows", "grammar": "after a grammar",
+        "text": "after as many bytes of other English", "grammar_at_once": "after a grammar, all weights at once",
     }  # fmt: skip
-    ends = {"warm_start_python": (1.5, 4), "warm_start_bpe": (2, 3.5)}
+    ends = {"warm_start_english": (1.5, 4), "warm_start_python": (1.25, 4), "warm_start_bpe": (2, 3.5)}
     for path in sorted(RESULTS.glob("warm_start_*.json")):
         if path.stem.endswith("_narrow"):
             continue
