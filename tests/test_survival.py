@@ -87,6 +87,27 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(number: int, make_trainer, t
     assert same_weights(tmp_path / "whole" / "checkpoint-6", tmp_path / "stopped" / "checkpoint-6")
 
 
+def test_the_checkpoint_of_a_stop_is_kept_beside_an_older_best_one(tmp_path: Path, monkeypatch) -> None:
+    """Where one checkpoint is to be kept, and the first evaluation stays the best: the run goes on from the stop."""
+    (tmp_path / "text").write_text("It was the best of times. " * 400)
+    assert recipe("pretrain.py", [*RUN, "--output_dir", str(tmp_path / "run")], monkeypatch) == 0
+    flags = [*TUNE, "--train_file", str(tmp_path / "text"), "--model", str(tmp_path / "run"), "--max_steps", "20"]
+    flags += ["--save_total_limit", "1", "--save_steps", "2", "--eval_steps", "2", "--eval_on_start", "false"]
+    flags += ["--learning_rate", "0", "--output_dir", str(tmp_path / "out")]
+    original = StopOnSignal.on_step_end
+
+    def signalled(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 5:
+            me(signal.SIGTERM)(None)
+        original(self, args, state, control, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopOnSignal, "on_step_end", signalled)
+        assert recipe("finetune.py", flags, monkeypatch) == 128 + signal.SIGTERM
+    assert [path.name for path in checkpoints(tmp_path / "out")] == ["checkpoint-5", "checkpoint-2"]
+    assert newest_complete(tmp_path / "out").name == "checkpoint-5"
+
+
 def test_stopped_by_ctrl_c_as_a_user_sees_it(tmp_path: Path) -> None:
     """Status 130, one line that says how to go on, no token in it or in any file; the command works."""
     secret = "hf_this_is_secret"

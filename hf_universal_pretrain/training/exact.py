@@ -168,6 +168,16 @@ class ExactTrainer(Trainer):
         if self.args.should_save:
             rotate_checkpoints(str(self.folder), limit, self.state.best_model_checkpoint)
 
+    # The stock method deletes, where one checkpoint is to be kept, all but the best: also the newest, from which a run
+    # that was stopped goes on.
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        limit = self.args.save_total_limit
+        self.args.save_total_limit = None
+        try:
+            return super()._finalize_training(*args, **kwargs)  # type: ignore[no-untyped-call]
+        finally:
+            self.args.save_total_limit = limit
+
     @contextmanager
     def saving(self, folder: str | Path) -> Iterator[None]:
         """Turns what goes wrong with writing into [`SaveFailed`], and removes a checkpoint that was begun."""

@@ -28,6 +28,7 @@ PRIVATE = {
     "_load_rng_state": ["checkpoint"],
     "_push_from_checkpoint": ["checkpoint_folder"],
     "_finish_current_push": [],
+    "_finalize_training": ["trial", "num_train_samples", "start_time"],
 }  # fmt: skip
 
 
