@@ -148,35 +148,39 @@ class ExactTrainer(Trainer):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         check_weights(self.model, self.state.global_step)
         folder = self.folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        limit, push = self.args.save_total_limit, self.args.push_to_hub
         with self.saving(folder):
             if self.args.should_save:
                 unmark(folder)
-            self.args.save_total_limit, self.args.push_to_hub = None, False
-            try:
+            with self._with_arguments(save_total_limit=None, push_to_hub=False):
                 super()._save_checkpoint(*args, **kwargs)
-            finally:
-                self.args.save_total_limit, self.args.push_to_hub = limit, push
             if self.args.should_save:
                 torch.save(self.args, folder / TRAINING_ARGS_NAME)  # again, with these two as they are
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 mark_complete(folder, self.state.global_step, self.settings)
             self.accelerator.wait_for_everyone()  # or a process that stops here would end the one that marks
-        if push:
+        if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
         if self.args.should_save:
-            rotate_checkpoints(str(self.folder), limit, self.state.best_model_checkpoint)
+            rotate_checkpoints(str(self.folder), self.args.save_total_limit, self.state.best_model_checkpoint)
 
     # The stock method deletes, where one checkpoint is to be kept, all but the best: also the newest, from which a run
     # that was stopped goes on.
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
-        limit = self.args.save_total_limit
-        self.args.save_total_limit = None
-        try:
+        with self._with_arguments(save_total_limit=None):
             return super()._finalize_training(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _with_arguments(self, **values: Any) -> Iterator[None]:
+        """Other values of the training's arguments for a while."""
+        before = {name: getattr(self.args, name) for name in values}
+        try:
+            for name, value in values.items():
+                setattr(self.args, name, value)
+            yield
         finally:
-            self.args.save_total_limit = limit
+            for name, value in before.items():
+                setattr(self.args, name, value)
 
     @contextmanager
     def saving(self, folder: str | Path) -> Iterator[None]:
